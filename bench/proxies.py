@@ -1,0 +1,235 @@
+"""The programs that are compared: how each is configured and started.
+
+All do comparable work: take off ``/claude``, set Authorization and Host, keep
+upstream connections alive, stream without buffering, write a log line a request
+to a file, and verify a TLS upstream against the same authority.
+"""
+
+import json
+import os
+import resource
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import traffic
+from load import Target
+from measure import Process, free_port, running
+
+_HERE: Final = Path(__file__).parent
+_REQUEST_PATH: Final = "/v1/messages?beta=true"
+
+# What a server's environment must not bring into the comparison: a proxy
+# setting or a home directory with somebody's credentials.
+_ENVIRONMENT: Final = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a run happens.
+
+    Attributes:
+        directory: For configurations and logs; removed afterwards.
+        proxy_core: The core of the proxy that is measured.
+        load_core: The core of the upstream and of the clients.
+        plain: The upstream's port for HTTP.
+        tls: Its port for HTTPS.
+    """
+
+    directory: Path
+    proxy_core: int
+    load_core: int
+    plain: int
+    tls: int
+
+    @property
+    def ca(self) -> Path:
+        """The certificate of the authority that vouches for the upstream."""
+        return self.directory / "ca.pem"
+
+    def directly(self, *, tls: bool) -> Target:
+        """Return the upstream itself, as a target without a proxy."""
+        context = ssl.create_default_context(cafile=str(self.ca)) if tls else None
+        return Target(
+            port=self.tls if tls else self.plain,
+            path=_REQUEST_PATH,
+            token=traffic.PROVIDER_TOKEN,
+            tls=context,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """A program to be measured.
+
+    Attributes:
+        name: As the table shows it.
+        engine: For ai-mux, the value of AI_MUX_ENGINE; None for the one it chooses.
+    """
+
+    name: str
+    engine: str | None = None
+
+    @contextmanager
+    def started(self, place: Place, *, tls: bool) -> Iterator[tuple[Target, Process]]:
+        """Run the program in front of the upstream. Raises NotStarted."""
+        port = free_port()
+        home = place.directory / f"{self.name}-{port}"
+        home.mkdir(mode=0o700)
+        command, environment = _COMMANDS[self.name.partition(" ")[0]](home, port, place, tls)
+        if self.engine:
+            environment["AI_MUX_ENGINE"] = self.engine
+        with running(
+            command, port=port, core=place.proxy_core, log=home / "log", environment=environment
+        ) as process:
+            yield Target(port=port, path=f"/claude{_REQUEST_PATH}", token=traffic.USER_TOKEN), process
+
+
+_Command = tuple[list[str], dict[str, str]]
+
+
+def _ai_mux(home: Path, port: int, place: Place, tls: bool) -> _Command:
+    provider = {
+        "name": "claude",
+        "base_url": _origin(place, tls),
+        "token_url": f"http://127.0.0.1:{place.plain}/none",
+    }
+    config = {
+        "listen": f"127.0.0.1:{port}",
+        "state_dir": str(home / "state"),
+        "log_level": "info",
+        "providers": [provider | ({"ca_file": str(place.ca)} if tls else {})],
+        "users": [{"name": "bench", "token": traffic.USER_TOKEN}],
+    }
+    credential = {
+        "accessToken": traffic.PROVIDER_TOKEN,
+        "refreshToken": "bench-refresh-token-0123456789",
+        "expiresAt": int((time.time() + 30 * 86400) * 1000),
+    }
+    _private(home / "config.json", json.dumps(config))
+    _private(home / "state" / "claude" / ".credentials.json", json.dumps({"claudeAiOauth": credential}))
+    command = [sys.executable, "-m", "ai_mux", "--config", str(home / "config.json")]
+    return command, _ENVIRONMENT | {"HOME": str(home)}
+
+
+def _private(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+# One worker, as ai-mux is one process. nginx would close a connection after
+# 1,000 requests, on both sides, and hand its log to nobody: both are set as an
+# operator of this traffic would.
+_NGINX: Final = """
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile %(descriptors)d;
+pid nginx.pid;
+error_log error.log warn;
+events { worker_connections 20000; }
+http {
+    access_log access.log combined;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    client_max_body_size 64m;
+    keepalive_requests 1000000000;
+    keepalive_timeout 300s;
+    tcp_nodelay on;
+    upstream provider {
+        server 127.0.0.1:%(upstream)d;
+        keepalive 512;
+        keepalive_requests 1000000000;
+    }
+    server {
+        listen 127.0.0.1:%(port)d backlog=4096;
+        location /claude/ {
+            proxy_pass %(scheme)s://provider/;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host "localhost:%(upstream)d";
+            proxy_set_header Authorization "Bearer %(token)s";
+            proxy_buffering off;
+            proxy_request_buffering off;
+            proxy_read_timeout 300s;
+            proxy_ssl_protocols TLSv1.3;
+            proxy_ssl_name localhost;
+            proxy_ssl_server_name on;
+            proxy_ssl_verify on;
+            proxy_ssl_trusted_certificate %(ca)s;
+        }
+    }
+}
+"""
+
+
+def nginx() -> str | None:
+    """Return nginx's path, or None where it is not installed."""
+    return shutil.which("nginx", path=f"{_ENVIRONMENT['PATH']}:/usr/sbin:/usr/local/sbin")
+
+
+def _nginx(home: Path, port: int, place: Place, tls: bool) -> _Command:
+    values = {
+        "descriptors": min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 65536),
+        "port": port,
+        "upstream": place.tls if tls else place.plain,
+        "scheme": "https" if tls else "http",
+        "token": traffic.PROVIDER_TOKEN,
+        "ca": place.ca,
+    }
+    (home / "nginx.conf").write_text(_NGINX % values)
+    return [nginx() or "nginx", "-p", str(home), "-c", "nginx.conf", "-e", "error.log"], dict(_ENVIRONMENT)
+
+
+def _aiohttp(home: Path, port: int, place: Place, tls: bool) -> _Command:
+    program = [sys.executable, str(_HERE / "aiohttp_proxy.py"), "--port", str(port)]
+    return [*program, "--upstream", _origin(place, tls), "--ca", str(place.ca)], _ENVIRONMENT | {
+        "HOME": str(home)
+    }
+
+
+_COMMANDS: Final = {"ai-mux": _ai_mux, "nginx": _nginx, "aiohttp": _aiohttp}
+
+
+def _origin(place: Place, tls: bool) -> str:
+    return f"https://localhost:{place.tls}" if tls else f"http://127.0.0.1:{place.plain}"
+
+
+@contextmanager
+def upstream(place: Place) -> Iterator[Process]:
+    """Run the upstream, with a certificate of a throwaway authority."""
+    _make_certificates(place)
+    command = [
+        sys.executable,
+        str(_HERE / "upstream.py"),
+        "--plain",
+        str(place.plain),
+        "--tls",
+        str(place.tls),
+    ]
+    command += ["--cert", str(place.directory / "server.pem"), "--key", str(place.directory / "server.key")]
+    log = place.directory / "upstream.log"
+    with running(command, port=place.tls, core=place.load_core, log=log, environment=_ENVIRONMENT) as process:
+        yield process
+
+
+def _make_certificates(place: Place) -> None:
+    def openssl(*arguments: str) -> None:
+        subprocess.run(("openssl", *arguments), cwd=place.directory, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
+    openssl("req", "-x509", *key, "-subj", "/CN=ai-mux benchmark CA", "-keyout", "ca.key", "-out", "ca.pem")
+    openssl("req", *key[:-2], "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr")
+    (place.directory / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "extensions")
+    openssl("x509", "-req", "-in", "server.csr", *signing, "-out", "server.pem")

@@ -1,0 +1,223 @@
+"""From measurements to tables: pure, and the one place where the bars stand."""
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from load import Sample
+from workloads import DIRECT, Samples, Start
+
+
+@dataclass(slots=True, kw_only=True)
+class Results:
+    """All that a run has measured, by workload and proxy.
+
+    Attributes:
+        flowing: CPU and latency, one sample a round.
+        silent: Bytes for each silent open stream.
+        held: How many streams were held at once.
+        starts: Starts of each proxy.
+        spoken: The TLS version and cipher towards the upstream, by proxy.
+    """
+
+    flowing: Samples = field(default_factory=dict)
+    silent: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    starts: dict[str, list[Start]] = field(default_factory=dict)
+    spoken: dict[str, str] = field(default_factory=dict)
+
+    def ratios(self, work: str, proxy: str, to: str) -> list[float]:
+        """Return ``proxy``'s CPU time as a multiple of ``to``'s, round by round."""
+        samples = self.flowing.get(work, {})
+        pairs = zip(samples.get(proxy, ()), samples.get(to, ()), strict=False)
+        return [_per_unit(ours) / _per_unit(theirs) for ours, theirs in pairs]
+
+    def added_p50_us(self, work: str, proxy: str) -> list[float]:
+        """Return how many microseconds ``proxy`` adds to the median latency, round by round."""
+        samples = self.flowing.get(work, {})
+        pairs = zip(samples.get(proxy, ()), samples.get(DIRECT, ()), strict=False)
+        return [through.p50_us - direct.p50_us for through, direct in pairs]
+
+
+def _per_unit(sample: Sample) -> float:
+    """Return nanoseconds of CPU for each request, event or byte."""
+    return sample.cpu_ns / sample.units
+
+
+# The bars
+
+Values = Callable[[Results, str], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A limit that ai-mux must stay below.
+
+    Attributes:
+        work: The workload.
+        what: The figure that is judged, with its unit.
+        limit: What its median may at most be (at least, where ``at_least``).
+        values: Picks the figures of a proxy from the results.
+    """
+
+    work: str
+    what: str
+    limit: float
+    values: Values
+    at_least: bool = False
+
+
+def _cpu(work: str, to: str, limit: float) -> Bar:
+    return Bar(
+        work=work,
+        what=f"CPU × {to}",
+        limit=limit,
+        values=lambda results, proxy: results.ratios(work, proxy, to),
+    )
+
+
+def _memory(work: str, limit: float) -> Bar:
+    def values(results: Results, proxy: str) -> list[float]:
+        return [found / 1024 for found in results.silent.get(work, {}).get(proxy, ())]
+
+    return Bar(work=work, what="KiB a stream", limit=limit, values=values)
+
+
+BARS: Final = (
+    _cpu("json, 32", "nginx", 2.5),
+    _cpu("json, 32", "aiohttp", 0.35),
+    _cpu("sse", "nginx", 1.6),
+    Bar(
+        work="sse",
+        what="added p50, ms",
+        limit=0.15,
+        values=lambda results, proxy: [us / 1000 for us in results.added_p50_us("sse", proxy)],
+    ),
+    _cpu("upload", "nginx", 1.0),
+    _cpu("json, 32, TLS", "nginx", 3.0),
+    _cpu("sse, TLS", "nginx", 2.2),
+    _cpu("upload, TLS", "nginx", 1.3),
+    _memory("idle", 16),
+    _memory("idle, TLS", 56),
+    Bar(
+        work="idle",
+        what="streams held",
+        limit=9900,  # 10,000, or the little less that a limit of 20,000 descriptors allows
+        values=lambda results, proxy: [results.held[proxy]] if proxy in results.held else [],
+        at_least=True,
+    ),
+    Bar(
+        work="start",
+        what="s until the port is open",
+        limit=0.6,
+        values=lambda results, proxy: [start.open_s for start in results.starts.get(proxy, ())],
+    ),
+    Bar(
+        work="start",
+        what="MiB at rest",
+        limit=64,
+        values=lambda results, proxy: [start.rest_bytes / 2**20 for start in results.starts.get(proxy, ())],
+    ),
+)
+
+
+def verdicts(results: Results, proxy: str) -> Iterator[tuple[Bar, Sequence[float], bool]]:
+    """Yield each bar for which there are figures, these, and whether their median keeps to it."""
+    for bar in BARS:
+        if values := bar.values(results, proxy):
+            median = statistics.median(values)
+            yield bar, values, median >= bar.limit if bar.at_least else median <= bar.limit
+
+
+# The tables
+
+# Where latency is a proxy's own: with more connections at once it is the time in
+# a queue, and with TLS to the upstream the client's own TLS would be subtracted.
+_WAITED_FOR: Final = frozenset({"json, 1", "sse"})
+
+_UNITS: Final = {"json": ("µs/request", 1e-3), "sse": ("µs/event", 1e-3), "upload": ("s/GB", 1.0)}
+"""By kind of workload: what CPU time is shown in, and how many of it one nanosecond a unit is."""
+
+
+def figures(results: Results) -> str:
+    """Return the table of what was measured: medians, with the lowest and highest in brackets."""
+    heads = ("work", "proxy", "CPU", "", "× nginx", "per s", "p50 µs", "p99 µs", "added p50 µs")
+    return (
+        _table(heads, _flowing_rows(results)) + "\n\n" + _table(("", "proxy", "", ""), _other_rows(results))
+    )
+
+
+def _flowing_rows(results: Results) -> Iterator[Sequence[str]]:
+    for work, samples in results.flowing.items():
+        unit, scale = _UNITS[work.split(",")[0]]
+        for proxy, taken in samples.items():
+            rate = statistics.median(sample.units / sample.wall_s for sample in taken)
+            yield (
+                work,
+                proxy,
+                "" if proxy == DIRECT else _spread([_per_unit(sample) * scale for sample in taken]),
+                "" if proxy == DIRECT else unit,
+                "" if proxy == DIRECT else _spread(results.ratios(work, proxy, "nginx")),
+                f"{rate / 2**20:,.0f} MiB" if unit == "s/GB" else f"{rate:,.0f}",
+                f"{statistics.median(sample.p50_us for sample in taken):,.0f}",
+                f"{statistics.median(sample.p99_us for sample in taken):,.0f}",
+                _spread(results.added_p50_us(work, proxy)) if work in _WAITED_FOR and proxy != DIRECT else "",
+            )
+
+
+def _other_rows(results: Results) -> Iterator[Sequence[str]]:
+    for work, by_proxy in results.silent.items():
+        for proxy, found in by_proxy.items():
+            yield work, proxy, _spread([each / 1024 for each in found]), "KiB a stream"
+    for proxy, held in results.held.items():
+        yield "idle", proxy, f"{held:,}", "streams held at once"
+    for proxy, starts in results.starts.items():
+        yield "start", proxy, _spread([start.open_s for start in starts]), "s until the port is open"
+        yield "start", proxy, _spread([start.rest_bytes / 2**20 for start in starts]), "MiB at rest"
+    for proxy, spoken in results.spoken.items():
+        yield "TLS", proxy, spoken, "towards the upstream"
+
+
+def judgement(results: Results, proxies: Iterable[str]) -> str:
+    """Return the table of the bars, for each of ``proxies``."""
+    rows = [
+        (
+            bar.work,
+            proxy,
+            bar.what,
+            _spread(values),
+            f"{'≥' if bar.at_least else '≤'} {bar.limit:,g}",
+            "ok" if kept else "MISS",
+        )
+        for proxy in proxies
+        for bar, values, kept in verdicts(results, proxy)
+    ]
+    return _table(("work", "proxy", "figure", "measured", "bar", ""), rows)
+
+
+def facts(pairs: Mapping[str, str]) -> str:
+    """Return a table of two columns."""
+    return _table(("machine", ""), pairs.items())
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    median = _number(statistics.median(values))
+    return median if len(values) == 1 else f"{median} ({_number(min(values))}–{_number(max(values))})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(text)

@@ -1,0 +1,5 @@
+"""ai-mux: reach AI subscriptions with ordinary tokens."""
+
+from importlib.metadata import version
+
+__version__ = version("ai-mux")

@@ -1,0 +1,115 @@
+"""The command line: ``ai-mux --config FILE`` is the server, and a few verbs stand beside it.
+
+Exit codes: 0 all is well, 1 it failed (for ``check``: a finding that must be
+mended), 2 the command or the configuration is wrong.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+
+from ai_mux import __version__
+from ai_mux.config import KEYS, Config, load
+from ai_mux.errors import AiMuxError, ConfigError
+from ai_mux.providers import PROVIDERS
+
+_CONFIG: Final = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration, YAML or JSON. Without it all defaults apply.",
+)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@_CONFIG
+@click.version_option(__version__, prog_name="ai-mux", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context, path: Path | None) -> None:
+    """Reach AI subscriptions with ordinary tokens.
+
+    Without a command this is the server: ai-mux --config FILE
+    """
+    if context.invoked_subcommand is None:
+        _serve(_load(path))
+    elif path is not None:
+        raise click.UsageError(
+            f"--config stands behind the command: ai-mux {context.invoked_subcommand} --config {path}"
+        )
+
+
+@cli.command()
+@_CONFIG
+def check(path: Path | None) -> None:
+    """Check the configuration and the credentials, without starting."""
+    from ai_mux.check import report  # noqa: PLC0415 - only this command needs it
+
+    raise SystemExit(report(_load(path), PROVIDERS))
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="End after the first answer.")
+def demo(*, once: bool) -> None:
+    """Try ai-mux in ten seconds: no credentials, no network, a made-up provider."""
+    from ai_mux.app import chosen_engine  # noqa: PLC0415 - see above
+    from ai_mux.demo import run_demo  # noqa: PLC0415 - see above
+
+    engine = chosen_engine()
+    raise SystemExit(engine.run(run_demo(once=once, out=sys.stdout)))
+
+
+def _load(path: Path | None) -> Config:
+    return load(path, known_providers=tuple(PROVIDERS))
+
+
+def _serve(config: Config) -> None:
+    from ai_mux.app import build, chosen_engine  # noqa: PLC0415 - the check command does not need it
+
+    async def run() -> None:
+        await build(config, engine=engine).run()
+
+    engine = chosen_engine()
+    engine.run(run())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        cli.main(given, prog_name="ai-mux", standalone_mode=False)
+    except ConfigError as exc:
+        _end(2, *exc.lines)
+    except AiMuxError as exc:
+        _end(1, str(exc))
+    except click.exceptions.Exit as exc:
+        raise SystemExit(exc.exit_code) from None
+    except click.Abort:
+        raise SystemExit(130) from None
+    except click.ClickException as exc:
+        _end(2, f"{exc.format_message()}", _right_way(given))
+    raise SystemExit(0)
+
+
+def _right_way(given: Sequence[str]) -> str:
+    """Return the right form of a command line that was wrong."""
+    for word in given:
+        name = word.lstrip("-").partition("=")[0].replace("-", "_")
+        if word.startswith("--") and name in KEYS[""]:
+            return (
+                f"{name} is a setting of the configuration file; write it there. Then: ai-mux --config FILE"
+            )
+        if not word.startswith("-") and word in {"serve", "run", "start", "server"}:
+            return "The server has no verb of its own: ai-mux --config FILE"
+        if Path(word).suffix in {".yaml", ".yml", ".json"} and "--config" not in given:
+            return f"Did you mean: ai-mux --config {word}"
+    return f"Usage: ai-mux --config FILE, or ai-mux {'|'.join(cli.commands)}; ai-mux --help tells more."
+
+
+def _end(code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        click.echo(f"ai-mux: {line}", err=True)
+    raise SystemExit(code)

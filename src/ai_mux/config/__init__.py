@@ -1,0 +1,163 @@
+"""The configuration: read once, checked whole, refused where it is not understood.
+
+Rule 1: what is not understood is an error. A misspelt key that silently became a
+default could open a server to the world.
+
+Rule 2: every problem of a file is told at once, each in one line with file, line,
+key and the way to mend it, and none with a value in it (``report.py``).
+
+Rule 3: nothing is created or changed here, so that a configuration can be
+checked where it will not run.
+
+    text ── yaml_tree, json_tree ──► tree ── values, providers, users, tls ──► model
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Final
+
+from ai_mux.config import addresses, providers, tls, users, values
+from ai_mux.config.files import contents, warn_if_open
+from ai_mux.config.json_tree import read_json
+from ai_mux.config.model import Config, Listen, ProviderConfig, TlsConfig, UserConfig, is_loopback
+from ai_mux.config.report import Fields, Report, Wrong
+from ai_mux.config.tree import Malformed, Node
+from ai_mux.config.yaml_tree import read_yaml
+from ai_mux.errors import ConfigError
+
+__all__ = [
+    "KEYS",
+    "Config",
+    "Listen",
+    "ProviderConfig",
+    "TlsConfig",
+    "UserConfig",
+    "is_loopback",
+    "load",
+]
+
+_TOP_KEYS: Final = (
+    "listen",
+    "state_dir",
+    "log_level",
+    "request_timeout",
+    "refresh_check_interval",
+    "providers",
+    "users",
+    "tls",
+    "max_body_size",
+    "max_connections",
+    "stream_idle_timeout",
+    "shutdown_timeout",
+)
+
+KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "": _TOP_KEYS,
+    "providers[]": providers.KEYS,
+    "users[]": users.KEYS,
+    "tls": tls.KEYS,
+}
+"""Every key that is read, by where it stands. The documentation's test goes through it."""
+
+# Tab, line feed and carriage return are layout; no other control character belongs into text.
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+_LOG_LEVELS: Final = ("debug", "info", "warn", "error")
+_DEFAULT_LISTEN: Final = Listen(text=":8080", host=None, port=8080, path=None)
+_DEFAULT_STATE_DIR: Final = "~/.ai-mux"
+
+
+def load(path: Path | None, *, known_providers: Collection[str]) -> Config:
+    """Return the configuration in a file, or the defaults for None.
+
+    Files that it names (tokens, certificates, keys) are read as well. The language
+    is JSON where the name ends in ``.json``, else YAML.
+
+    Args:
+        path: The file.
+        known_providers: The names that may stand in ``providers``.
+
+    Raises:
+        ConfigError: With one line for each problem.
+    """
+    report = Report(path)
+    root = None if path is None else _document(path, report)
+    config = _config(root, path, known_providers, report)
+    report.raise_errors()
+    return config
+
+
+def _document(path: Path, report: Report) -> Node | None:
+    try:
+        text = _text(contents(path))
+        root = read_json(text) if path.suffix.lower() == ".json" else read_yaml(text)
+    except Wrong as exc:
+        raise ConfigError(f"{path}: {exc}") from None
+    except Malformed as exc:
+        raise ConfigError(f"{path}:{exc.line}: {exc}") from None
+    warn_if_open(path, report, line=0, key="")
+    return root
+
+
+def _text(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Malformed(1, "not UTF-8 but UTF-16; save the file as UTF-8")
+    try:
+        # A byte order mark at the beginning is not content (YAML 1.2.2, section 5.2; RFC 8259, section 8.1).
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise Malformed(line, "not UTF-8; save the file as UTF-8") from None
+    if control := _CONTROL.search(text):
+        raise Malformed(text.count("\n", 0, control.start()) + 1, "a control character; remove it")
+    return text
+
+
+def _config(root: Node | None, source: Path | None, known: Collection[str], report: Report) -> Config:
+    fields = Fields(root, at="", known=_TOP_KEYS, report=report)
+    state_dir = _state_dir(fields, report)
+
+    # What is wrong inside a list is noted item by item, so its reader needs the report.
+    def read_providers(node: Node) -> tuple[ProviderConfig, ...]:
+        return providers.read_providers(node, known=known, state_dir=state_dir, report=report)
+
+    none: tuple[ProviderConfig, ...] = ()
+    served = fields.get("providers", read_providers, none)
+    if not served:
+        line = fields.line_of("providers") if "providers" in fields else 0
+        names = ", ".join(sorted(known))
+        report.warn(line, "providers", f"none, so every provider's path is a 404; add one of {names}")
+    return Config(
+        source=source,
+        listen=fields.get("listen", addresses.listen, _DEFAULT_LISTEN),
+        state_dir=state_dir,
+        log_level=fields.get("log_level", values.choice(_LOG_LEVELS), "info"),
+        request_timeout_s=fields.get("request_timeout", values.duration_s, None),
+        refresh_check_interval_s=fields.get("refresh_check_interval", values.duration_s, 600.0),
+        providers=served,
+        users=fields.get("users", lambda node: users.read_users(node, report=report), ()),
+        tls=fields.get("tls", lambda node: tls.read_tls(node, report=report), None),
+        # Long sessions with images pass 32 MiB, which is where the providers themselves end.
+        max_body_size=fields.get("max_body_size", values.size, 64 * 2**20),
+        max_connections=fields.get("max_connections", values.count, 10_000),
+        stream_idle_timeout_s=fields.get("stream_idle_timeout", values.duration_s, 300.0),
+        shutdown_timeout_s=fields.get("shutdown_timeout", values.duration_s, 10.0),
+        warnings=report.warnings,
+    )
+
+
+def _state_dir(fields: Fields, report: Report) -> Path:
+    def read(node: Node) -> Path:
+        path = values.path(node)
+        if path.exists() and not path.is_dir():
+            raise Wrong("is not a directory; name one, or what does not exist yet")
+        return path
+
+    if "state_dir" in fields:
+        return fields.get("state_dir", read, Path())
+    try:
+        return values.expanded(_DEFAULT_STATE_DIR)
+    except Wrong as exc:
+        report.error(0, "state_dir", f"by default '{_DEFAULT_STATE_DIR}', and {exc}")
+        return Path()

@@ -1,0 +1,46 @@
+"""Reads the small files that a configuration names, and looks at who else can.
+
+Every read is bounded, and what cannot be read becomes one sentence. Messages do
+not repeat the path: somebody may have written a token where its file's name belongs.
+"""
+
+import stat
+from pathlib import Path
+from typing import Final
+
+from ai_mux.config.report import Report, Wrong
+
+# A mebibyte is what Kubernetes lets a ConfigMap or Secret hold: nobody's
+# certificates or configuration are larger.
+MAX_FILE_BYTES: Final = 2**20
+
+
+def contents(path: Path) -> bytes:
+    """Return a whole file of at most ``MAX_FILE_BYTES``.
+
+    Raises:
+        Wrong: It cannot be read, or is larger.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except IsADirectoryError:
+        raise Wrong("is a directory; name the file in it") from None
+    except OSError as exc:
+        raise Wrong(f"cannot be read ({exc.strerror}); check that the path is right and readable") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise Wrong("is larger than 1 MiB; is it the right file?")
+    return data
+
+
+def warn_if_open(path: Path, report: Report, *, line: int, key: str) -> None:
+    """Warn about a file with secrets that every user of this machine can read.
+
+    The group is left alone: giving a key to one group is how several services share it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+        report.warn(line, key, f"others on this machine can read it; run: chmod o-rwx '{path}'")

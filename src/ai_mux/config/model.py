@@ -1,0 +1,132 @@
+"""What a configuration says, once it has been read and found right.
+
+Facts only: every path is absolute with ``~`` expanded, every duration is in
+seconds, every size in bytes, and no token is held, only its SHA-256.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where the server listens.
+
+    Attributes:
+        text: As it was written.
+        host: An IP literal (without brackets) or a name; None for all interfaces, or with ``path``.
+        port: 0 to 65535, where 0 lets the system choose; 0 with ``path``.
+        path: The unix socket, or None.
+    """
+
+    text: str
+    host: str | None
+    port: int
+    path: Path | None
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether only this machine can reach it: a loopback address or a unix socket."""
+        if self.path is not None:
+            return True
+        return self.host is not None and is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is 127.0.0.0/8, ::1 or localhost (RFC 6761, section 6.3), asking no resolver."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    # ::ffff:127.0.0.1 reaches the same machine; not every supported Python says so.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """One provider that is served.
+
+    Attributes:
+        name: The provider, and the prefix in the path.
+        credentials: The credential file; None for the provider's own name under ``state_dir``.
+        paths: Exact paths, or prefixes that end in ``*``, as clients write them after
+            the provider's prefix; None for the provider's default, ``("*",)`` for every path.
+        headers: Field name to value for every upstream request; None removes the client's.
+        base_url: What replaces the prefix, or None for the provider's own.
+        token_url: The OAuth token endpoint, or None for the provider's own.
+        ca_file: PEM certificates that replace the system's roots, or None.
+    """
+
+    name: str
+    credentials: Path | None
+    paths: tuple[str, ...] | None
+    headers: Mapping[str, str | None]
+    base_url: str | None
+    token_url: str | None
+    ca_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserConfig:
+    """One user.
+
+    Attributes:
+        name: Not empty, and no other user's.
+        digest: The SHA-256 of the token's bytes. The token itself is not kept.
+    """
+
+    name: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """A certificate and its key. Both were readable and belonged together when they were looked at.
+
+    Attributes:
+        cert_path: PEM: the server's certificate, then what leads to its root.
+        key_path: PEM: the private key, not encrypted.
+    """
+
+    cert_path: Path
+    key_path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration.
+
+    Attributes:
+        source: The file that it came from; None for the defaults alone.
+        state_dir: Where credentials live. It need not exist yet.
+        log_level: ``debug``, ``info``, ``warn`` or ``error``.
+        request_timeout_s: The cap on waiting for an upstream's response head. None where
+            the file does not say: 60 s, which clients may extend.
+        refresh_check_interval_s: The time between two looks at the credentials.
+        tls: None for plain HTTP.
+        max_body_size: Of a request, in bytes.
+        max_connections: From clients, at once.
+        stream_idle_timeout_s: The longest silence inside a response.
+        shutdown_timeout_s: How long running requests have when the server stops.
+        warnings: What works and is unwise, one line each. For ``check`` and the log.
+    """
+
+    source: Path | None
+    listen: Listen
+    state_dir: Path
+    log_level: str
+    request_timeout_s: float | None
+    refresh_check_interval_s: float
+    providers: tuple[ProviderConfig, ...]
+    users: tuple[UserConfig, ...]
+    tls: TlsConfig | None
+    max_body_size: int
+    max_connections: int
+    stream_idle_timeout_s: float
+    shutdown_timeout_s: float
+    warnings: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""What a credential is, and how it stays fresh."""

@@ -1,0 +1,188 @@
+"""What a simulated OpenAI says, the API and the subscription's backend: bodies and events as data, no I/O.
+
+A streamed response is the whole sequence that Codex and the SDKs expect, usage
+figures included; the plain one holds the same text and figures.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from ai_mux.demo.words import TEXT, WORDS, Json, new_id, sse, tokens_in
+
+MODELS: Final = ("gpt-5.5", "gpt-5.5-mini")
+
+# Responses
+
+
+def response(model: str, input_tokens: int, *, store: bool) -> Json:
+    """Return a whole response, as ``stream: false`` gives it."""
+    blank = _blank_response(model, store=store)
+    return _completed(blank, _output_item(new_id("msg_")), input_tokens)
+
+
+def response_events(model: str, input_tokens: int, *, store: bool) -> Iterator[bytes]:
+    """Yield the events of a streamed response, one word each."""
+    blank = _blank_response(model, store=store)
+    item_id = new_id("msg_")
+    item = _output_item(item_id)
+    part = {"type": "output_text", "text": TEXT, "annotations": [], "logprobs": []}
+    at = {"item_id": item_id, "output_index": 0, "content_index": 0}
+
+    events: list[tuple[str, Json]] = [
+        ("response.created", {"response": blank}),
+        ("response.in_progress", {"response": blank}),
+        (
+            "response.output_item.added",
+            {"output_index": 0, "item": {**item, "status": "in_progress", "content": []}},
+        ),
+        ("response.content_part.added", {**at, "part": {**part, "text": ""}}),
+    ]
+    events += [("response.output_text.delta", {**at, "delta": word, "logprobs": []}) for word in WORDS]
+    events += [
+        ("response.output_text.done", {**at, "text": TEXT, "logprobs": []}),
+        ("response.content_part.done", {**at, "part": part}),
+        ("response.output_item.done", {"output_index": 0, "item": item}),
+        ("response.completed", {"response": _completed(blank, item, input_tokens)}),
+    ]
+    for number, (event, data) in enumerate(events):
+        yield sse(event, {"type": event, "sequence_number": number, **data})
+
+
+def compacted(input_tokens: int) -> Json:
+    """Return what ``responses/compact`` makes of a conversation: one item that stands for it."""
+    item = {"type": "compaction", "id": new_id("cmp_"), "encrypted_content": secrets.token_urlsafe(48)}
+    return {
+        "id": new_id("resp_"),
+        "object": "response.compaction",
+        "created_at": int(time.time()),
+        "output": [item],
+        "usage": _usage(input_tokens, 16),
+    }
+
+
+def codex_models() -> Json:
+    """Return the subscription backend's list of models."""
+    return {"models": [_codex_model(name, place) for place, name in enumerate(MODELS)]}
+
+
+def model_entry(name: str) -> Json:
+    """Return one entry of OpenAI's list of models."""
+    return {"id": name, "object": "model", "created": 1_767_225_600, "owned_by": "simulation"}
+
+
+def model_list() -> Json:
+    """Return OpenAI's list of models."""
+    return {"object": "list", "data": [model_entry(name) for name in MODELS]}
+
+
+def _blank_response(model: str, *, store: bool) -> Json:
+    return {
+        "id": new_id("resp_"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "max_output_tokens": None,
+        "metadata": {},
+        "model": model,
+        "output": [],
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "store": store,
+        "temperature": 1.0,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "truncation": "disabled",
+        "usage": None,
+    }
+
+
+def _output_item(item_id: str) -> Json:
+    part = {"type": "output_text", "text": TEXT, "annotations": [], "logprobs": []}
+    return {"id": item_id, "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+
+
+def _completed(blank: Json, item: Json, input_tokens: int) -> Json:
+    usage = _usage(input_tokens, tokens_in(TEXT))
+    return {**blank, "status": "completed", "output": [item], "usage": usage}
+
+
+def _usage(input_tokens: int, output_tokens: int) -> Json:
+    return {
+        "input_tokens": input_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": output_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": input_tokens + output_tokens,
+    }
+
+
+def _codex_model(name: str, place: int) -> Json:
+    efforts = [{"effort": effort, "description": effort} for effort in ("low", "medium", "high")]
+    return {
+        "slug": name,
+        "display_name": name,
+        "description": "A simulated model",
+        "default_reasoning_level": "medium",
+        "supported_reasoning_levels": efforts,
+        "shell_type": "shell_command",
+        "visibility": "list",
+        "supported_in_api": True,
+        "priority": place,
+        "base_instructions": "",
+        "supports_reasoning_summaries": False,
+        "support_verbosity": False,
+        "truncation_policy": {"mode": "bytes", "limit": 10_000},
+        "supports_parallel_tool_calls": True,
+        "experimental_supported_tools": [],
+        "context_window": 272_000,
+    }
+
+
+# Chat completions
+
+
+def chat_completion(model: str, input_tokens: int) -> Json:
+    """Return a whole chat completion."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": TEXT, "refusal": None},
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+    usage = _chat_usage(input_tokens)
+    return {**_chat(model, "chat.completion"), "choices": [choice], "usage": usage}
+
+
+def chat_events(model: str, input_tokens: int, *, include_usage: bool) -> Iterator[bytes]:
+    """Yield the chunks of a streamed chat completion, one word each, and the end mark."""
+    frame = _chat(model, "chat.completion.chunk")
+    deltas: list[tuple[Json, str | None]] = [({"role": "assistant", "content": ""}, None)]
+    deltas += [({"content": word}, None) for word in WORDS]
+    deltas += [({}, "stop")]
+    for delta, finish_reason in deltas:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        yield sse(None, {**frame, "choices": [choice]})
+    if include_usage:
+        yield sse(None, {**frame, "choices": [], "usage": _chat_usage(input_tokens)})
+    yield b"data: [DONE]\n\n"
+
+
+def _chat(model: str, kind: str) -> Json:
+    return {"id": new_id("chatcmpl-"), "object": kind, "created": int(time.time()), "model": model}
+
+
+def _chat_usage(input_tokens: int) -> Json:
+    output_tokens = tokens_in(TEXT)
+    return {
+        "prompt_tokens": input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
+    }

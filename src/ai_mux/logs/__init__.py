@@ -1,0 +1,5 @@
+"""The log. ``Log`` is the way in."""
+
+from ai_mux.logs.log import LEVELS, Log, mask, masked_headers, wants_colour
+
+__all__ = ["LEVELS", "Log", "mask", "masked_headers", "wants_colour"]

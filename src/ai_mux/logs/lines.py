@@ -1,0 +1,177 @@
+"""What a log line is, and how it looks as JSON.
+
+Rule 1: a line is one line. Clients choose paths, providers choose error texts,
+and neither may start a second line. A JSON line holds printable ASCII only, the
+rest is escaped.
+
+Rule 2: the request's line is rendered by whoever logs it, not by the thread that
+writes. Rendering in that thread costs the same CPU, and while it renders a batch
+it holds the interpreter's lock, for which every stream then waits.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii as _escaped
+from typing import Final, Protocol
+
+from ai_mux.logs.values import LONGEST_PATH, cut, plain
+
+REQUEST_EVENT: Final = "request.done"
+# The names and the order of a request's line, in this one place.
+REQUEST_FIELDS: Final = (
+    "ts",
+    "level",
+    "event",
+    "request_id",
+    "remote",
+    "method",
+    "path",
+    "user",
+    "provider",
+    "status",
+    "bytes_in",
+    "bytes_out",
+    "head_ms",
+    "total_ms",
+    "upstream",
+)
+_TEMPLATE: Final = (
+    '{{"{}":"%s.%03dZ","{}":"%s","{}":"%s","{}":%s,"{}":%s,"{}":%s,"{}":%s,"{}":%s,"{}":%s,'
+    '"{}":%s,"{}":%d,"{}":%d,"{}":%s,"{}":%.1f,"{}":%s}}\n'.format(*REQUEST_FIELDS)
+)
+
+# Paths, users and addresses come back again and again. What is remembered is
+# bounded in number and length, for most of it is chosen by clients.
+_REMEMBERED: Final = 512
+_LONGEST_REMEMBERED: Final = 64
+
+
+class Form(Protocol):
+    """Turns facts into one line that ends in a newline."""
+
+    def event(self, now_s: float, level: str, event: str, fields: Mapping[str, object]) -> bytes:
+        """Return the line of any event but a request's end."""
+
+    def request(
+        self,
+        *,
+        now_s: float,
+        level: str,
+        request_id: str,
+        remote: str,
+        method: bytes,
+        path: bytes,
+        user: str | None,
+        provider: str | None,
+        status: int | None,
+        bytes_in: int,
+        bytes_out: int,
+        head_ms: float | None,
+        total_ms: float,
+        upstream: str | None,
+    ) -> bytes:
+        """Return the line of a request's end."""
+
+
+class JsonForm:
+    """One JSON object a line (RFC 8259), in ASCII. Bytes are shown as ISO 8859-1."""
+
+    __slots__ = ("_bytes", "_second", "_texts")
+
+    def __init__(self) -> None:
+        # The second that was rendered last and its text: one tuple, because other
+        # threads log too and must not see one half of a change.
+        self._second: tuple[int, str] = (-1, "")
+        self._texts: dict[str | None, str] = {None: "null"}
+        self._bytes: dict[bytes, str] = {}
+
+    def event(self, now_s: float, level: str, event: str, fields: Mapping[str, object]) -> bytes:
+        """Return ``ts``, ``level``, ``event`` and the fields in the order given."""
+        second = int(now_s)
+        parts = [
+            f'{{"ts":"{self._seconds(second)}.{int((now_s - second) * 1000):03d}Z"',
+            f'"level":"{level}","event":{_escaped(event)}',
+        ]
+        parts += [f"{_escaped(_own(name))}:{_json(value)}" for name, value in fields.items()]
+        return (",".join(parts) + "}\n").replace("\x7f", "\\u007f").encode("ascii")
+
+    def request(
+        self,
+        *,
+        now_s: float,
+        level: str,
+        request_id: str,
+        remote: str,
+        method: bytes,
+        path: bytes,
+        user: str | None,
+        provider: str | None,
+        status: int | None,
+        bytes_in: int,
+        bytes_out: int,
+        head_ms: float | None,
+        total_ms: float,
+        upstream: str | None,
+    ) -> bytes:
+        """Return the fields of ``REQUEST_FIELDS``; what is not known is null."""
+        second = int(now_s)
+        text, raw = self._texts, self._bytes
+        line = _TEMPLATE % (
+            self._second[1] if self._second[0] == second else self._seconds(second),
+            (now_s - second) * 1000,
+            level,
+            REQUEST_EVENT,
+            _escaped(request_id),
+            text.get(remote) or self._text(remote),
+            raw.get(method) or self._raw(method),
+            raw.get(path) or self._raw(path),
+            text.get(user) or self._text(user),
+            text.get(provider) or self._text(provider),
+            "null" if status is None else status,
+            bytes_in,
+            bytes_out,
+            "null" if head_ms is None else f"{head_ms:.1f}",
+            total_ms,
+            text.get(upstream) or self._text(upstream),
+        )
+        return line.encode("ascii")
+
+    def _seconds(self, second: int) -> str:
+        if self._second[0] != second:
+            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+        return self._second[1]
+
+    def _text(self, text: str | None) -> str:
+        known = self._texts.get(text)
+        if known is not None or text is None:
+            return known or "null"
+        line_text = _in_json(cut(text, LONGEST_PATH))
+        if len(text) <= _LONGEST_REMEMBERED:
+            if len(self._texts) >= _REMEMBERED:
+                self._texts = {None: "null"}
+            self._texts[text] = line_text
+        return line_text
+
+    def _raw(self, raw: bytes) -> str:
+        line_text = _in_json(cut(raw.decode("latin-1"), LONGEST_PATH))
+        if len(raw) <= _LONGEST_REMEMBERED:
+            if len(self._bytes) >= _REMEMBERED:
+                self._bytes = {}
+            self._bytes[raw] = line_text
+        return line_text
+
+
+def _own(name: str) -> str:
+    # A field may not pass for one of ours: a second "level" in one object would be
+    # read as the first by some, as the second by others.
+    return f"{name}_" if name in ("ts", "level", "event") else name
+
+
+def _in_json(text: str) -> str:
+    # RFC 8259 lets DEL stand as it is; a terminal that shows the file need not like it.
+    return _escaped(text).replace("\x7f", "\\u007f")
+
+
+def _json(value: object) -> str:
+    return json.dumps(plain(value), separators=(",", ":"))

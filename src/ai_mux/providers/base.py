@@ -1,0 +1,71 @@
+"""What a provider is, to the rest of ai-mux.
+
+A provider is one file with one object that satisfies ``Provider``: how its
+credential file reads, how its token endpoint speaks, which paths are served,
+and what its requests carry. Everything else is the same for all of them.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ai_mux.credentials.credential import Credential
+from ai_mux.credentials.oauth import Issuer
+from ai_mux.wire.answers import Dialect
+from ai_mux.wire.headers import Changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathRule:
+    """A path that is served by default, as the client writes it after the prefix.
+
+    Attributes:
+        path: Exact and raw. A last segment ``{id}`` stands for one segment of
+            ``[A-Za-z0-9._:@-]+``.
+        methods: The methods that it takes.
+        upgrade: GET is taken as well, when it asks for a WebSocket.
+    """
+
+    path: bytes
+    methods: tuple[bytes, ...]
+    upgrade: bool = False
+
+
+class Provider(Protocol):
+    """One provider: facts, and pure functions over bytes and credentials."""
+
+    @property
+    def name(self) -> str:
+        """The name in the configuration, and the prefix in the path."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The shape of errors that this provider's clients parse."""
+
+    @property
+    def base_url(self) -> str:
+        """What replaces the prefix, unless the configuration says otherwise."""
+
+    @property
+    def token_url(self) -> str:
+        """The OAuth token endpoint, unless the configuration says otherwise."""
+
+    @property
+    def credential_file(self) -> str:
+        """The file's name under ``{state_dir}/{name}/``."""
+
+    @property
+    def issuer(self) -> Issuer:
+        """How the credential file reads and the token endpoint speaks."""
+
+    @property
+    def paths(self) -> tuple[PathRule, ...]:
+        """What is served by default: inference, and nothing of the owner's account."""
+
+    def target(self, path: bytes) -> bytes:
+        """Return the path below ``base_url`` for a client's path after the prefix."""
+
+    def impossible(self, path: bytes) -> str | None:
+        """Return why a path cannot be served whatever the configuration says, or None."""
+
+    def changes(self, credential: Credential) -> Changes:
+        """Return what a request with this credential carries that the client's did not."""

@@ -1,0 +1,136 @@
+"""Claude: Anthropic's API with a Claude subscription's OAuth login.
+
+The credential file is Claude Code's ``.credentials.json``; other programs' keys
+in it stay as they are.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Final
+
+from ai_mux.credentials import oauth
+from ai_mux.credentials.credential import Credential
+from ai_mux.credentials.document import changed, parse
+from ai_mux.credentials.oauth import Issuer, Reason
+from ai_mux.errors import BrokenCredential
+from ai_mux.providers.base import PathRule
+from ai_mux.secret import Secret
+from ai_mux.wire.answers import Dialect
+from ai_mux.wire.headers import Changes
+
+# Claude Code's public OAuth client, to which its logins belong; a login is renewed by its own client.
+_CLIENT_ID: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
+_LOGIN: Final = "claudeAiOauth"
+
+
+class ClaudeIssuer:
+    """Reads and renews Claude Code's login."""
+
+    def read(self, document: bytes) -> Credential:
+        """Return the login in the member ``claudeAiOauth``; without one, tokens read as blanked."""
+        whole = parse(document)
+        login = oauth.members(whole.get(_LOGIN))
+        if _LOGIN in whole and whole[_LOGIN] is not None and not isinstance(whole[_LOGIN], dict):
+            raise BrokenCredential(f"{_LOGIN} is not a JSON object")
+        refresh = oauth.token(login.get("refreshToken"), f"{_LOGIN}.refreshToken") or None
+        expires_at = oauth.seconds(login.get("expiresAt"))
+        if refresh is None and (expires_at is None or expires_at <= 0):
+            expires_at = None  # a long-lived token, stored without an end
+        return Credential(
+            access=oauth.token(login.get("accessToken"), f"{_LOGIN}.accessToken"),
+            refresh=refresh,
+            expires_at=expires_at,
+            client_id=oauth.text(login.get("clientId")),
+        )
+
+    def write(self, document: bytes, credential: Credential) -> bytes:
+        """Set the three members that a renewal changes."""
+        old = oauth.members(parse(document).get(_LOGIN)).get("expiresAt")
+        end = credential.expires_at
+        return changed(
+            document,
+            {
+                (_LOGIN, "accessToken"): credential.access.reveal(),
+                (_LOGIN, "refreshToken"): credential.refresh.reveal() if credential.refresh else None,
+                (_LOGIN, "expiresAt"): None if end is None else oauth.in_unit_of(old, end, default_ms=True),
+            },
+        )
+
+    def request(self, credential: Credential, reason: Reason) -> Mapping[str, str]:  # noqa: ARG002 - not asked here
+        """Ask without ``scope``: that means "as granted" (RFC 6749, section 6), whatever was granted."""
+        return {
+            "grant_type": "refresh_token",
+            "refresh_token": _revealed(credential.refresh),
+            "client_id": credential.client_id or _CLIENT_ID,
+        }
+
+    def renewed(self, credential: Credential, answer: Mapping[str, object], now: float) -> Credential:
+        """Return the new pair; the old refresh token where no new one came."""
+        access, refresh = oauth.new_token(answer, "access_token"), oauth.new_token(answer, "refresh_token")
+        if access is None and refresh is None:
+            raise BrokenCredential("the answer holds no token")
+        kept = replace(credential, refresh=refresh or credential.refresh)
+        if access is None:
+            return kept
+        lifetime_s = oauth.lifetime_s(answer)
+        return replace(
+            kept,
+            access=access,
+            expires_at=None if lifetime_s is None else now + lifetime_s,
+            lifetime_s=lifetime_s,
+            obtained_at=now,
+        )
+
+    def is_permanent(self, status: int, answer: Mapping[str, object]) -> bool:
+        """``invalid_grant`` is what Anthropic's endpoint says of a spent or revoked refresh token."""
+        return 400 <= status < 500 and status != 429 and oauth.is_final(answer)
+
+    def login(self, path: str) -> str:
+        """Claude Code logs in; where the file has another name than its own, it is moved there."""
+        file = PurePath(path)
+        command = f"CLAUDE_CONFIG_DIR={shlex.quote(str(file.parent))} claude"
+        if file.name == ".credentials.json":
+            return f"run `{command}` and /login in it"
+        made = shlex.quote(str(file.parent / ".credentials.json"))
+        return f"run `{command}` and /login in it, then `mv {made} {shlex.quote(path)}`"
+
+
+class Claude:
+    """The provider ``claude``."""
+
+    name = "claude"
+    dialect = Dialect.ANTHROPIC
+    base_url = "https://api.anthropic.com"
+    token_url = "https://platform.claude.com/v1/oauth/token"  # noqa: S105 - an address, no secret
+    credential_file = ".credentials.json"
+    issuer: Issuer = ClaudeIssuer()
+    paths = (
+        PathRule(path=b"/v1/messages", methods=(b"POST",)),
+        PathRule(path=b"/v1/messages/count_tokens", methods=(b"POST",)),
+        PathRule(path=b"/v1/models", methods=(b"GET", b"HEAD")),
+        PathRule(path=b"/v1/models/{id}", methods=(b"GET", b"HEAD")),
+    )
+
+    def target(self, path: bytes) -> bytes:
+        """Return the path as it is."""
+        return path
+
+    def impossible(self, path: bytes) -> str | None:  # noqa: ARG002 - nothing is, here
+        """Return None: the configuration decides."""
+        return None
+
+    def changes(self, credential: Credential) -> Changes:
+        """Return the bearer token, and the beta without which the API takes no OAuth token."""
+        return Changes(
+            put=((b"Authorization", b"Bearer " + credential.access.reveal().encode("ascii")),),
+            include=((b"anthropic-beta", b"oauth-2025-04-20"),),
+        )
+
+
+def _revealed(refresh: Secret | None) -> str:
+    return refresh.reveal() if refresh is not None else ""
+
+
+PROVIDER: Final = Claude()

@@ -1,0 +1,156 @@
+"""Who may do what: the checks before a request may cost anything, in their order.
+
+The order is part of the contract. Once users are configured a stranger learns
+nothing, so the token comes before everything that depends on the path; framing
+comes even before that, because a request whose end is unknown has no path.
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+from ai_mux.errors import (
+    BadRequest,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+    UpgradeRequired,
+)
+from ai_mux.proxy.routes import Gateway, OpenPaths, Route, prefix_of
+from ai_mux.wire.http1 import RequestHead
+
+ANONYMOUS: Final = "anonymous"
+
+# Everything that an origin server might normalise after we matched the path raw.
+_TREACHEROUS: Final = re.compile(
+    rb"/\.{1,2}(?:/|$)|//|\\|#|%2f|%5c|%00|/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE
+)
+_SCHEME: Final = b"bearer "
+_LOOPBACK_NAMES: Final = frozenset({"localhost"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A request that may go to a provider.
+
+    Attributes:
+        route: The provider.
+        target: The request target upstream.
+    """
+
+    route: Route
+    target: bytes
+
+
+def is_probe(head: RequestHead, gateway: Gateway) -> bool:
+    """Tell whether it is Claude Code's start-up probe: HEAD on the base URL itself, from anyone."""
+    return head.method == b"HEAD" and not head.query and head.path[1:] in gateway.dialects
+
+
+def is_health_check(head: RequestHead) -> bool:
+    """Tell whether it asks for ``/healthz``, which anyone may."""
+    return head.path == b"/healthz" and not head.query and head.method in {b"GET", b"HEAD"}
+
+
+def identify(head: RequestHead, gateway: Gateway) -> str:
+    """Return the user's name.
+
+    With both fields present Authorization decides: clients exist that send two
+    different tokens in one request.
+
+    Raises:
+        Unauthorized: Users are configured, and none has this token.
+        Forbidden: No users are configured, and a web page may have sent this.
+    """
+    if not gateway.users:
+        _refuse_web_pages(head, gateway)
+        return ANONYMOUS
+    token = presented_token(head)
+    user = gateway.users.find(token) if token else None
+    if user is None:
+        raise Unauthorized
+    return user
+
+
+def presented_token(head: RequestHead) -> bytes | None:
+    """Return the token that the request carries, or None."""
+    authorization = head.first(b"authorization")
+    if authorization is None:
+        return head.first(b"x-api-key")
+    if authorization[:7].lower() != _SCHEME:
+        return None
+    return authorization[7:].strip(b" ")
+
+
+def admit(head: RequestHead, gateway: Gateway) -> Admitted:
+    """Find out where an identified request goes.
+
+    Raises:
+        RequestError: The first rule that it breaks.
+    """
+    method, path = head.method, head.path
+    if method in {b"TRACE", b"CONNECT"}:
+        # TRACE would show the user our credential (RFC 9110, 9.3.8).
+        raise MethodNotAllowed("GET, HEAD, POST")
+    if b"#" in head.target or _TREACHEROUS.search(path):
+        raise BadRequest("The path has characters or segments that could be read in two ways.")
+    name = prefix_of(path)
+    route = gateway.routes.get(name)
+    if route is None or not path.startswith(b"/"):
+        raise NotFound
+    rest = path[1 + len(name) :]
+    reason = route.provider.impossible(rest)
+    if reason is not None:
+        raise BadRequest(reason)
+    _check_path(route, method, rest, upgrade=head.upgrade)
+    if head.length > gateway.max_body_size:
+        raise TooLarge
+    if head.upgrade:
+        raise UpgradeRequired
+    return Admitted(route=route, target=route.target(rest, head.query))
+
+
+def _check_path(route: Route, method: bytes, path: bytes, *, upgrade: bool) -> None:
+    if isinstance(route.paths, OpenPaths):
+        if path not in route.paths:
+            raise _closed(route, path)
+        return
+    rule = route.paths.find(path)
+    if rule is None:
+        raise _closed(route, path)
+    if method not in rule.methods and not (upgrade and rule.upgrade):
+        raise MethodNotAllowed(", ".join(allowed.decode("ascii") for allowed in rule.methods))
+
+
+def _closed(route: Route, path: bytes) -> Forbidden:
+    return Forbidden(
+        f"{path.decode('latin-1') or '/'} is not among the paths that this server opens for "
+        f"{route.name}; its operator can add it under 'paths' of that provider."
+    )
+
+
+def _refuse_web_pages(head: RequestHead, gateway: Gateway) -> None:
+    """Without users a browser's page could use the gateway; neither it nor DNS rebinding may."""
+    if head.first(b"origin") is not None:
+        raise Forbidden("Requests from web pages are refused while no users are configured.")
+    if gateway.guards_loopback and not _is_local_name(head.first(b"host") or b""):
+        raise Forbidden("The Host must be a loopback name or an IP address while no users are configured.")
+
+
+def _is_local_name(host: bytes) -> bool:
+    name = host.decode("latin-1").lower()
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    else:
+        name = name.partition(":")[0]
+    name = name.removesuffix(".")
+    if name in _LOOPBACK_NAMES or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,331 @@
+"""One client's connection: it cuts requests out of the bytes, one at a time.
+
+Rule 1: One request is served at a time; what a client pipelines waits, within limits.
+
+Rule 2: Every wait has an end: for a head, for a body, for the client to read, for
+its next request. The ends are fields that one sweep a second looks at.
+
+Rule 3: When the client leaves, its request ends, in whatever phase it is.
+"""
+
+import asyncio
+import socket
+import struct
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, cast
+
+from ai_mux.errors import HeadTooLarge, RequestError, RequestTimeout, TargetTooLong
+from ai_mux.proxy.exchange import Request, exchange
+from ai_mux.proxy.upload import Upload
+from ai_mux.wire.answers import CONTINUE
+from ai_mux.wire.http1 import HEAD_END, REQUEST_HEAD_BYTES, REQUEST_LINE_BYTES, parse_request
+
+if TYPE_CHECKING:
+    from ai_mux.proxy.server import Server
+
+HEAD_S: Final = 10.0
+BODY_STALL_S: Final = 60.0
+WRITE_STALL_S: Final = 60.0
+IDLE_S: Final = 300.0
+IDLE_STRANGER_S: Final = 10.0
+# nginx's lingering_close reads on for longer; two seconds and a megabyte let a
+# client on any usual line read its answer before the reset.
+LINGER_S: Final = 2.0
+LINGER_BYTES: Final = 1024 * 1024
+NEVER: Final = float("inf")
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close with RST
+
+
+class State(Enum):
+    """What the connection is doing."""
+
+    HEAD = auto()  # waiting for a request, or for the rest of its head
+    BUSY = auto()  # a request is being served
+    LINGER = auto()  # the answer is out, and what still comes is thrown away
+    GONE = auto()
+
+
+class ClientConnection(asyncio.Protocol):
+    """The connection of one client, from its first byte to its last.
+
+    Attributes:
+        transport: The transport, as asyncio gave it.
+        remote: Where the client is, for the log.
+        write_paused: The client does not keep up with the response.
+        state: What the connection is doing.
+    """
+
+    __slots__ = (
+        "_authenticated",
+        "_buffer",
+        "_deadline",
+        "_discarded",
+        "_quiet_since",
+        "_read_paused",
+        "_request",
+        "_seen",
+        "_server",
+        "_task",
+        "_write_paused_since",
+        "remote",
+        "state",
+        "transport",
+        "write_paused",
+    )
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._buffer = b""
+        self._request: Request | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._authenticated = False
+        self._deadline = NEVER
+        self._discarded = 0
+        self._quiet_since = 0.0
+        self._read_paused = False
+        self._seen = False
+        self._write_paused_since = NEVER
+        self.remote = ""
+        self.state = State.HEAD
+        self.write_paused = False
+
+    # What the transport says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request."""
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.remote = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        self._deadline = self._server.clock.monotonic() + IDLE_STRANGER_S
+        self._server.joined(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a head, a body, or a request that must wait."""
+        self._seen = True
+        request = self._request
+        if request is not None:
+            if request.upload.complete:
+                self._buffer += data
+                if len(self._buffer) > REQUEST_HEAD_BYTES:
+                    self._pause_reading()
+                return
+            try:
+                self._buffer += request.upload.feed(data)
+            except RequestError as error:
+                self._fail_request(error)
+                return
+            if request.upload.is_full:
+                self._pause_reading()
+        elif self.state is State.HEAD:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._next_request()
+        else:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                self.transport.abort()
+
+    def eof_received(self) -> None:
+        """The client will send nothing more. As for Go and nginx, it has left."""
+        self._cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left."""
+        self.state = State.GONE
+        self._cancel()
+        self._server.left(self)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than the provider sends."""
+        self.write_paused = True
+        self._write_paused_since = self._server.clock.monotonic()
+        if self._request is not None and self._request.upstream is not None:
+            self._request.upstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.write_paused = False
+        self._write_paused_since = NEVER
+        if self._request is not None and self._request.upstream is not None:
+            self._request.upstream.resume_reading()
+
+    # Cutting out requests
+
+    def _next_request(self) -> None:
+        buffer = self._buffer
+        if buffer[:2] == b"\r\n":  # RFC 9112, 2.2: ignore an empty line before a request
+            buffer = buffer[2:]
+        end = buffer.find(HEAD_END)
+        if end < 0 or end > REQUEST_HEAD_BYTES:
+            self._buffer = buffer
+            if len(buffer) > REQUEST_LINE_BYTES and b"\n" not in buffer:
+                self.refuse_unread(TargetTooLong())
+            elif len(buffer) > REQUEST_HEAD_BYTES:
+                self.refuse_unread(HeadTooLarge())
+            elif buffer and self._deadline > self._server.clock.monotonic() + HEAD_S:
+                self._deadline = self._server.clock.monotonic() + HEAD_S
+            return
+        server = self._server
+        gateway = server.gateway
+        try:
+            head = parse_request(buffer[: end + 4], gateway.names)
+        except RequestError as error:
+            self._buffer = buffer
+            self.refuse_unread(error)
+            return
+        upload = Upload(head.length, limit=gateway.max_body_size, budget=server.budget)
+        request = Request(head=head, upload=upload, gateway=gateway, remote=self.remote, server=server)
+        self.state = State.BUSY
+        self._deadline = NEVER
+        self._quiet_since = request.started
+        self._request = request
+        rest = buffer[end + 4 :]
+        self._buffer = b""
+        if rest:
+            try:
+                self._buffer = rest if upload.complete else upload.feed(rest)
+            except RequestError as error:
+                request.refusal = error
+            if upload.is_full:
+                self._pause_reading()
+        self._task = server.loop.create_task(exchange(request, self, server))
+
+    def _fail_request(self, error: RequestError) -> None:
+        """The request's body broke a rule while the request was being served."""
+        request = self._request
+        if request is not None:
+            request.refusal = error
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None and self._request is not None:
+            if self._request.running:
+                self._task.cancel()
+            else:
+                self._request.abandoned = True
+
+    # What the exchange asks for
+
+    def write(self, data: bytes) -> None:
+        """Send response bytes to the client."""
+        self.transport.write(data)
+
+    def invite(self) -> None:
+        """Ask a client that waits for it to send its body (RFC 9110, 10.1.1)."""
+        self.transport.write(CONTINUE)
+
+    def authenticated(self) -> None:
+        """Note that this client may rest for longer between requests."""
+        self._authenticated = True
+
+    def pause_upload(self) -> None:
+        """Read no more of the request's body: the provider does not keep up."""
+        self._pause_reading()
+
+    def resume_upload(self) -> None:
+        """Go on reading the request's body."""
+        self._resume_reading()
+
+    def finish(self, *, keep: bool) -> None:
+        """Wait for the next request, or close: the present one has its answer."""
+        request, self._request, self._task = self._request, None, None
+        if self.state is State.GONE:
+            return
+        if not keep:
+            self._close(unread=request is not None and not request.upload.complete)
+            return
+        self.state = State.HEAD
+        self._deadline = self._server.clock.monotonic() + (IDLE_S if self._authenticated else IDLE_STRANGER_S)
+        self._resume_reading()
+        if self._buffer:
+            self._next_request()
+        elif self._server.draining:
+            self.transport.close()
+
+    def cut(self, *, reset: bool) -> None:
+        """End the connection in the middle of a response, visibly.
+
+        Args:
+            reset: The response has no other end than the connection's, so only a
+                reset tells the client that it was cut.
+        """
+        self._request = self._task = None
+        if self.state is State.GONE:
+            return
+        if reset:
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    def refuse_unread(self, error: RequestError) -> None:
+        """Answer a head that could not be read, and close."""
+        self._server.refuse_unread(self, error, self._buffer)
+        self._buffer = b""
+        self._close(unread=True)
+
+    def _close(self, *, unread: bool) -> None:
+        """Close, after the client had a chance to read the answer.
+
+        Closing with unread bytes sends a reset, which may destroy the answer on its
+        way. So say that no more will come, and read on for a little while.
+        """
+        self._resume_reading()
+        self.state = State.LINGER
+        self._deadline = self._server.clock.monotonic() + (LINGER_S if unread else WRITE_STALL_S)
+        if unread and self.transport.can_write_eof():
+            self.transport.write_eof()
+        elif not unread:
+            self.transport.close()
+
+    # Keeping time
+
+    def _pause_reading(self) -> None:
+        if not self._read_paused and not self.transport.is_closing():
+            self._read_paused = True
+            self._quiet_since = self._server.clock.monotonic()
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._read_paused:
+            self._read_paused = False
+            self._seen = True  # the silence while we paused was ours
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def sweep(self, now: float) -> None:
+        """Look at the deadlines, about once a second."""
+        if now >= self._deadline:
+            self._overdue()
+        elif now - self._write_paused_since >= WRITE_STALL_S:
+            self.transport.abort()
+        elif self.state is State.BUSY and self._request is not None and not self._request.upload.complete:
+            if self._seen and not self._read_paused:
+                self._seen = False
+                self._quiet_since = now
+            elif now - self._quiet_since >= BODY_STALL_S and not self._read_paused:
+                self._fail_request(RequestTimeout())
+
+    def _overdue(self) -> None:
+        if self.state is State.HEAD and self._buffer:
+            self.refuse_unread(RequestTimeout())
+        elif self.state is State.HEAD:
+            self.transport.close()
+            self._deadline = NEVER
+        else:
+            self.transport.abort()
+
+    @property
+    def is_busy(self) -> bool:
+        """A request is being served."""
+        return self.state is State.BUSY
+
+    def drain(self) -> None:
+        """Close an idle connection; a busy one ends with its answer."""
+        if self.state is State.HEAD and not self._buffer:
+            self.transport.close()
+
+    def end(self) -> None:
+        """End the request now: the server's time to stop has come."""
+        if self.state is State.BUSY:
+            self._cancel()
+        self.transport.abort()

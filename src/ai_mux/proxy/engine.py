@@ -1,0 +1,129 @@
+"""What moves the bytes: an event loop, and who makes its transports.
+
+Four combinations work, and the protocols above them do not know which one runs:
+asyncio's own loop or uvloop, each with its own transports or aiofastnet's. The
+default is the fastest that is installed, by ``bench/``; ``AI_MUX_ENGINE`` chooses
+another, for measuring and for finding faults.
+"""
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar, cast
+
+from ai_mux.errors import ConfigError
+from ai_mux.proxy.routes import Origin
+
+ENVIRONMENT: Final = "AI_MUX_ENGINE"
+ENGINES: Final = ("asyncio", "uvloop", "aiofastnet", "uvloop+aiofastnet")
+TLS_HANDSHAKE_S: Final = 10.0
+_TLS_SHUTDOWN_S: Final = 2.0
+
+T = TypeVar("T")
+
+
+class Engine:
+    """An event loop and its transports.
+
+    Attributes:
+        name: One of ``ENGINES``.
+        tls: Which TLS implementation works below, for the log.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Load what ``name`` needs.
+
+        Raises:
+            ConfigError: There is no such engine, or it is not installed.
+        """
+        if name not in ENGINES:
+            raise ConfigError(f"{ENVIRONMENT}: there is no engine {name!r}; use one of {', '.join(ENGINES)}")
+        self.name = name
+        self.tls = "openssl through the ssl module"
+        self._fast: Any = None
+        self._new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+        try:
+            if "uvloop" in name:
+                import uvloop  # noqa: PLC0415 - optional
+
+                self._new_loop = uvloop.new_event_loop
+            if "aiofastnet" in name:
+                import aiofastnet  # noqa: PLC0415 - optional
+
+                self._fast = aiofastnet
+                if aiofastnet.OPENSSL_DYN_LIBS is not None:
+                    self.tls = "openssl called directly"
+        except ImportError as exc:
+            raise ConfigError(f"{ENVIRONMENT}: {name} needs the package {exc.name}; install it") from exc
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine ``main`` in a new loop to its end, and return its result."""
+        with asyncio.Runner(loop_factory=self._new_loop) as runner:
+            return runner.run(main)
+
+    async def connect(
+        self, origin: Origin, protocol: asyncio.Protocol, *, timeout_s: float
+    ) -> asyncio.Transport:
+        """Open a transport to ``origin``: the one place where a connection upstream begins.
+
+        Raises:
+            OSError: It could not be reached, or its certificate is not trusted.
+            TimeoutError: Not within ``timeout_s``, TLS included.
+        """
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {}
+        if origin.tls is not None:
+            options = {
+                "ssl": origin.tls,
+                "server_hostname": origin.host,
+                "ssl_handshake_timeout": timeout_s,
+                "ssl_shutdown_timeout": _TLS_SHUTDOWN_S,
+            }
+        async with asyncio.timeout(timeout_s):
+            if self._fast is not None:
+                made = await self._fast.create_connection(
+                    loop, lambda: protocol, origin.host, origin.port, **options
+                )
+            else:
+                made = await loop.create_connection(lambda: protocol, origin.host, origin.port, **options)
+        return cast(asyncio.Transport, made[0])
+
+    async def accept(
+        self, sock: socket.socket, protocol: asyncio.Protocol, tls: ssl.SSLContext | None
+    ) -> None:
+        """Serve an accepted connection with ``protocol``.
+
+        Raises:
+            OSError: The TLS handshake failed.
+        """
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {}
+        if tls is not None:
+            options = {
+                "ssl": tls,
+                "ssl_handshake_timeout": TLS_HANDSHAKE_S,
+                "ssl_shutdown_timeout": _TLS_SHUTDOWN_S,
+            }
+        if self._fast is not None:
+            await self._fast.connect_accepted_socket(loop, lambda: protocol, sock, **options)
+        else:
+            await loop.connect_accepted_socket(lambda: protocol, sock, **options)
+
+
+def chosen() -> Engine:
+    """Return the engine that the environment asks for, else the best that is installed.
+
+    Raises:
+        ConfigError: The environment asks for one that there is not.
+    """
+    wanted = os.environ.get(ENVIRONMENT)
+    if wanted:
+        return Engine(wanted)
+    for name in ("aiofastnet", "uvloop"):
+        try:
+            return Engine(name)
+        except ConfigError:
+            continue
+    return Engine("asyncio")

@@ -1,0 +1,326 @@
+"""ONE REQUEST: read this first.
+
+``exchange`` is the way of a request, top to bottom, in the order in which things
+happen. Everything it calls is named for what it does; bodies flow by callbacks
+below it (``upload``, ``upstream``) while it waits.
+"""
+
+import asyncio
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ai_mux.credentials.credential import Credential
+from ai_mux.errors import BadGateway, InternalError, RequestError, Unavailable, UpstreamError
+from ai_mux.proxy.admission import Admitted, admit, identify, is_health_check, is_probe
+from ai_mux.proxy.routes import Gateway
+from ai_mux.proxy.upload import Upload
+from ai_mux.proxy.upstream import UpstreamConnection
+from ai_mux.wire.answers import answer, error_answer
+from ai_mux.wire.headers import respond
+from ai_mux.wire.http1 import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from ai_mux.proxy.server import Server
+
+# What the SDKs may ask for: they send 600, non-streamed answers take minutes, and
+# fifteen of them is longer than any provider thinks in silence.
+_LONGEST_WAIT_S: Final = 900
+_DECLARED_WAITS: Final = (b"x-stainless-timeout", b"x-stainless-read-timeout")
+
+
+class Client(Protocol):
+    """The client's side, as the exchange uses it: ``proxy.client.ClientConnection``."""
+
+    write_paused: bool
+
+    def write(self, data: bytes) -> None:
+        """Send response bytes."""
+
+    def invite(self) -> None:
+        """Answer 100 Continue."""
+
+    def authenticated(self) -> None:
+        """Note that the client has shown a valid token."""
+
+    def pause_upload(self) -> None:
+        """Read no more of the body for now."""
+
+    def resume_upload(self) -> None:
+        """Go on reading the body."""
+
+    def finish(self, *, keep: bool) -> None:
+        """Wait for the next request, or close."""
+
+    def cut(self, *, reset: bool) -> None:
+        """End the connection in the middle of a response."""
+
+
+class Request:
+    """One request's state, from its head to its line in the log.
+
+    Attributes:
+        head: What the client sent.
+        upload: Its body.
+        gateway: What the configuration decided when it began.
+        id: Our request id.
+        remote: Where the client is.
+        started: When its head was complete, in monotonic seconds.
+        user: Whose token it carried.
+        provider: Where it went.
+        host: The provider's host, once it was asked.
+        upstream: The connection that serves it now.
+        refusal: What broke a rule in its body while it was being served.
+        running: The exchange has begun.
+        abandoned: The client left before it had.
+        status: What the client was told; 0 while it was told nothing.
+        head_at: When the client was sent the response's head, in monotonic seconds.
+        sent: Bytes of the response's body that were sent to the client.
+        until_close: The response's end is the connection's.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "gateway",
+        "head",
+        "head_at",
+        "host",
+        "id",
+        "provider",
+        "refusal",
+        "remote",
+        "running",
+        "sent",
+        "started",
+        "status",
+        "until_close",
+        "upload",
+        "upstream",
+        "user",
+    )
+
+    def __init__(
+        self, *, head: RequestHead, upload: Upload, gateway: Gateway, remote: str, server: "Server"
+    ) -> None:
+        self.head = head
+        self.upload = upload
+        self.gateway = gateway
+        self.id = server.ids.next()
+        self.remote = remote
+        self.started = server.clock.monotonic()
+        self.user = ""
+        self.provider = ""
+        self.host = ""
+        self.upstream: UpstreamConnection | None = None
+        self.refusal: RequestError | None = None
+        self.running = False
+        self.abandoned = False
+        self.status = 0
+        self.head_at = 0.0
+        self.sent = 0
+        self.until_close = False
+
+    def begin(self) -> None:
+        """Note that the exchange runs.
+
+        Raises:
+            CancelledError: The client left before it did. A task that is cancelled
+                before its first step never runs, and would clean nothing up.
+        """
+        self.running = True
+        if self.abandoned:
+            raise asyncio.CancelledError
+
+    def answered(self, status: int, now: float) -> None:
+        """Note what the client is told, and when."""
+        self.status = status
+        self.head_at = now
+
+    def hang_up(self) -> None:
+        """Leave the present upstream connection, which then serves nobody again."""
+        upstream, self.upstream = self.upstream, None
+        self.upload.detach()
+        if upstream is not None:
+            self.sent = upstream.relayed
+            upstream.leave()
+            upstream.abort()
+
+    def end(self) -> None:
+        """Let go of everything."""
+        self.hang_up()
+        self.upload.forget()
+
+
+async def exchange(request: Request, client: Client, server: "Server") -> None:
+    """Serve one request, whatever becomes of it."""
+    keep = False
+    event = "request.done"
+    try:
+        request.begin()
+        if is_health_check(request.head) or is_probe(request.head, request.gateway):
+            keep = _answer_probe(request, client, server)
+            event = "request.probe"
+            return
+        request.user = identify(request.head, request.gateway)  # whose token is it?
+        client.authenticated()
+        admitted = admit(request.head, request.gateway)  # may it go there?
+        request.provider = admitted.route.name
+        _check_beginning(request, server)
+        credential = admitted.route.tokens.fresh() or await admitted.route.tokens.renewed()
+        upstream = await _send(request, client, server, admitted, credential)
+        response = await upstream.head()
+        if response.status == 401:
+            upstream = await _send_again(request, client, server, admitted, credential)
+            response = await upstream.head()
+            _check_accepted(request, response, server)
+        server.look_at(request, response, upstream.received, credential.access)
+        keep = _begin_answer(request, client, server, response, upstream)
+        await upstream.completed()  # the bytes flow by callbacks below
+        request.sent = upstream.relayed
+        request.upstream = None
+        server.pool.give_back(upstream)
+    except RequestError as error:
+        event = _refuse(request, client, error)
+    except UpstreamError as error:
+        server.log.warning(
+            "upstream.failed", request_id=request.id, provider=request.provider, problem=str(error)
+        )
+        event = _refuse(request, client, BadGateway())
+    except asyncio.CancelledError:
+        event = _refuse(request, client, request.refusal) if request.refusal else "request.left"
+    except Exception as error:  # a bug here ends one request, not the server
+        problem = type(error).__name__
+        server.log.error("request.bug", request_id=request.id, problem=problem, at=_places(error))
+        event = _refuse(request, client, InternalError())
+    finally:
+        request.end()
+        server.account(request, event)
+        if event == "request.cut":
+            client.cut(reset=request.until_close)
+        else:
+            client.finish(keep=keep)
+
+
+def _answer_probe(request: Request, client: Client, server: "Server") -> bool:
+    """Answer ``/healthz``, or the HEAD with which Claude Code begins."""
+    head = request.head
+    status, body = 200, b""
+    if head.path == b"/healthz":
+        status, body = (503, b"draining\n") if server.draining else (200, b"ok\n")
+    keep = head.keep_alive and request.upload.complete and not server.draining
+    fields = (("Content-Type", "text/plain; charset=utf-8"),) if body else ()
+    client.write(answer(status, body, fields=fields, to_head=head.method == b"HEAD", close=not keep))
+    request.answered(status, server.clock.monotonic())
+    return keep
+
+
+def _check_beginning(request: Request, server: "Server") -> None:
+    if request.refusal is not None:  # the body's first bytes, which came with the head
+        raise request.refusal
+    if server.draining:
+        raise Unavailable("This server is stopping. Try again.", retry_after_s=1)
+
+
+async def _send(
+    request: Request, client: Client, server: "Server", admitted: Admitted, credential: Credential
+) -> UpstreamConnection:
+    """Send the head and what there is of the body; the rest follows as it comes."""
+    route, gateway, head = admitted.route, request.gateway, request.head
+    if head.length and not head.http10 and not request.upload.received and _expects_continue(head):
+        client.invite()
+    request.host = route.origin.host
+    upstream = server.pool.take(route.origin) or await server.pool.connect(route.origin)
+    request.upstream = upstream
+    upstream.ask(
+        client,
+        to_head=head.method == b"HEAD",
+        head_timeout_s=_head_timeout_s(head, gateway),
+        idle_timeout_s=gateway.stream_idle_timeout_s,
+    )
+    client.resume_upload()
+    request.upload.attach(upstream, route.rules(credential).apply(head, admitted.target))
+    return upstream
+
+
+async def _send_again(
+    request: Request, client: Client, server: "Server", admitted: Admitted, credential: Credential
+) -> UpstreamConnection:
+    """The provider refused the credential: renew it, and send the same request once more."""
+    request.hang_up()
+    renewed = await admitted.route.tokens.renewed(refused=credential.access)
+    if not request.upload.replayable:
+        raise Unavailable("This request is too large to be repeated after a renewal. Try again.", retry=True)
+    return await _send(request, client, server, admitted, renewed)
+
+
+def _check_accepted(request: Request, response: ResponseHead, server: "Server") -> None:
+    """A second 401 is about our credential, so the client must not take it for its own."""
+    if response.status == 401:
+        server.log.error("credential.refused", provider=request.provider, request_id=request.id)
+        raise Unavailable(
+            f"The provider does not accept this server's {request.provider} credential. Ask the operator."
+        )
+
+
+def _begin_answer(
+    request: Request, client: Client, server: "Server", response: ResponseHead, upstream: UpstreamConnection
+) -> bool:
+    """Send the head on; the body follows by itself. Return whether the connection stays open."""
+    head = request.head
+    request.upload.forget()
+    decode = response.length == CHUNKED and head.http10
+    request.until_close = decode or response.length == UNTIL_CLOSE
+    keep = head.keep_alive and request.upload.complete and not request.until_close and not server.draining
+    id_field = request.gateway.dialect(head.path).id_field
+    ours = respond(
+        response,
+        id_field=id_field,
+        request_id=request.id,
+        decoded=decode,
+        close=not keep,
+    )
+    request.id = _told_id(response, id_field) or request.id
+    request.answered(response.status, server.clock.monotonic())
+    upstream.relay(ours, decode=decode)
+    return keep
+
+
+def _told_id(response: ResponseHead, id_field: bytes) -> str | None:
+    """Return the provider's own request id, which the client gets instead of ours."""
+    for _, name, value in response.notable:
+        if name == id_field:
+            return value.decode("latin-1")
+    return None
+
+
+def _refuse(request: Request, client: Client, error: RequestError) -> str:
+    """Answer with an error of ours, or cut the answer that has begun."""
+    if request.status:
+        return "request.cut"
+    dialect = request.gateway.dialect(request.head.path)
+    request.sent = 0
+    client.write(error_answer(error, dialect, request.id, to_head=request.head.method == b"HEAD"))
+    request.answered(error.status, request.started)
+    return "request.refused"
+
+
+def _expects_continue(head: RequestHead) -> bool:
+    return (head.first(b"expect") or b"").lower() == b"100-continue"
+
+
+def _head_timeout_s(head: RequestHead, gateway: Gateway) -> float:
+    """Return how long the response's head may take: longer where the client says so and may."""
+    if gateway.head_timeout_is_cap:
+        return gateway.head_timeout_s
+    declared = {name: value for _, name, value in head.notable if name in _DECLARED_WAITS}
+    for name in _DECLARED_WAITS:
+        digits = declared.get(name, b"")
+        if digits.isdigit() and len(digits) <= 3 and 1 <= int(digits) <= _LONGEST_WAIT_S:
+            return max(gateway.head_timeout_s, float(digits))
+    return gateway.head_timeout_s
+
+
+def _places(error: BaseException) -> str:
+    """Return where an error passed through: files and lines, nothing that was in them."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))

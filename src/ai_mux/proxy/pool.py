@@ -1,0 +1,118 @@
+"""Connections to providers: made when needed, kept while they may be used again.
+
+Last in, first out, so that a burst's connections grow old and go. A connection
+belongs to one request at a time (HTTP/1.1), so one request's end never touches
+another's.
+"""
+
+import asyncio
+from typing import Final, Protocol
+
+from ai_mux.clock import Clock
+from ai_mux.errors import UpstreamError
+from ai_mux.proxy.routes import Origin
+from ai_mux.proxy.upstream import Phase, UpstreamConnection
+
+CONNECT_TIMEOUT_S: Final = 10.0
+# Below the 60 s and more after which the providers' front ends close idle connections themselves.
+IDLE_S: Final = 30.0
+IDLE_EACH: Final = 64
+
+
+class Connect(Protocol):
+    """Opens a transport to an origin; the engine's own, see ``proxy.engine``."""
+
+    async def __call__(
+        self, origin: Origin, protocol: asyncio.Protocol, *, timeout_s: float
+    ) -> asyncio.Transport:
+        """Connect, TLS included.
+
+        Raises:
+            OSError: It could not be reached, or its certificate is not trusted.
+            TimeoutError: Not within ``timeout_s``.
+        """
+
+
+class Pool:
+    """Makes, keeps and ends connections to providers."""
+
+    def __init__(self, connect: Connect, clock: Clock) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._idle: dict[Origin, list[UpstreamConnection]] = {}
+        self._all: set[UpstreamConnection] = set()
+
+    def take(self, origin: Origin) -> UpstreamConnection | None:
+        """Return an idle connection, or None."""
+        idle = self._idle.get(origin)
+        while idle:
+            connection = idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
+
+    async def connect(self, origin: Origin) -> UpstreamConnection:
+        """Open a new connection.
+
+        Raises:
+            UpstreamError: The origin could not be reached.
+        """
+        connection = UpstreamConnection(origin, self._clock, asyncio.get_running_loop())
+        connection.on_lost = self._forget
+        try:
+            await self._connect(origin, connection, timeout_s=CONNECT_TIMEOUT_S)
+        except (OSError, TimeoutError) as exc:
+            raise UpstreamError(f"connecting: {exc or type(exc).__name__}") from exc
+        if connection.phase is Phase.LOST:
+            raise UpstreamError("the connection was closed as soon as it was made")
+        self._all.add(connection)
+        return connection
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Keep a connection for another request, or close it where it cannot serve one."""
+        idle = self._idle.setdefault(connection.origin, [])
+        if connection.is_reusable and len(idle) < IDLE_EACH:
+            connection.rest(self._clock.monotonic())
+            idle.append(connection)
+        else:
+            connection.leave()
+            connection.abort()
+
+    def _forget(self, connection: UpstreamConnection) -> None:
+        self._all.discard(connection)
+        idle = self._idle.get(connection.origin)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Close what was idle too long, and let the others look at their deadlines."""
+        for connection in surplus(self._idle, max_idle_s=IDLE_S, now=now):
+            self._idle[connection.origin].remove(connection)
+            connection.abort()
+        for connection in tuple(self._all):
+            connection.sweep(now)
+        for origin in [origin for origin, idle in self._idle.items() if not idle]:
+            del self._idle[origin]
+
+    def close(self) -> None:
+        """Close every connection, idle or not."""
+        for connection in tuple(self._all):
+            connection.abort()
+        self._idle.clear()
+
+    @property
+    def idle_count(self) -> int:
+        """How many connections wait for a request."""
+        return sum(map(len, self._idle.values()))
+
+
+def surplus(
+    idle: dict[Origin, list[UpstreamConnection]], *, max_idle_s: float, now: float
+) -> list[UpstreamConnection]:
+    """Return the connections that were idle for longer than ``max_idle_s``."""
+    return [
+        connection
+        for connections in idle.values()
+        for connection in connections
+        if now - connection.idle_since >= max_idle_s
+    ]

@@ -1,0 +1,212 @@
+"""What the configuration decides about requests, in one immutable object.
+
+A request fetches the ``Gateway`` once, at its start, and uses that one to its
+end. A reload puts a new one in place; nothing is changed under a request.
+"""
+
+import re
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from ai_mux.credentials.credential import Credential
+from ai_mux.providers.base import PathRule, Provider
+from ai_mux.secret import Secret
+from ai_mux.users import Users
+from ai_mux.wire.answers import Dialect
+from ai_mux.wire.headers import NOTABLE_IN_REQUESTS, Changes, RequestRules
+from ai_mux.wire.http1 import FieldNames
+
+# One segment: what model ids of both providers consist of (claude-x-y@date, ft:gpt:org::id).
+_ID: Final = rb"[A-Za-z0-9._:@-]+"
+
+
+class Tokens(Protocol):
+    """Who hands out the credential: ``credentials.refresh.Renewer``."""
+
+    def fresh(self) -> Credential | None:
+        """Return a credential that may be used now, or None when ``renewed`` must be awaited.
+
+        Raises:
+            Unavailable: There is none, and asking again at once would not help.
+        """
+
+    async def renewed(self, refused: Secret | None = None) -> Credential:
+        """Return a renewed credential, never with the access token that was refused.
+
+        Raises:
+            Unavailable: It could not be renewed, or not in time.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a provider is reached; connections are pooled by it.
+
+    Attributes:
+        host: A name or an IP address, without brackets.
+        port: The TCP port.
+        ca_file: Whose certificates are trusted instead of the system's, or None.
+        tls: The context for https, or None for http.
+    """
+
+    host: str
+    port: int
+    ca_file: str | None
+    tls: ssl.SSLContext | None = field(compare=False)
+    is_tls: bool
+
+    @property
+    def authority(self) -> bytes:
+        """The value of Host (RFC 9110, 7.2): the port only where it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.is_tls else 80
+        return (host if self.port == default else f"{host}:{self.port}").encode("ascii")
+
+
+class Paths:
+    """Which paths a user may reach, with which methods."""
+
+    __slots__ = ("_exact", "_patterns")
+
+    def __init__(self, rules: Sequence[PathRule]) -> None:
+        exact: dict[bytes, PathRule] = {}
+        patterns: list[tuple[re.Pattern[bytes], PathRule]] = []
+        for rule in rules:
+            if b"{id}" in rule.path:
+                before = rule.path.removesuffix(b"{id}")
+                patterns.append((re.compile(re.escape(before) + _ID), rule))
+            else:
+                exact[rule.path] = rule
+        self._exact = exact
+        self._patterns = tuple(patterns)
+
+    def find(self, path: bytes) -> PathRule | None:
+        """Return the rule for ``path``, or None where the path is not served."""
+        rule = self._exact.get(path)
+        if rule is None:
+            for pattern, candidate in self._patterns:
+                if pattern.fullmatch(path):
+                    return candidate
+        return rule
+
+
+class OpenPaths:
+    """Which paths a user may reach by the configuration's ``paths``, with any method."""
+
+    __slots__ = ("_exact", "_prefixes")
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        raw = [path.encode("latin-1") for path in paths]
+        self._exact = frozenset(path for path in raw if not path.endswith(b"*"))
+        self._prefixes = tuple(path[:-1] for path in raw if path.endswith(b"*"))
+
+    def __contains__(self, path: bytes) -> bool:
+        return path in self._exact or path.startswith(self._prefixes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One configured provider, ready for requests.
+
+    Attributes:
+        name: The provider's name.
+        provider: What it is.
+        origin: Where it is reached.
+        base_path: The path of its base URL, without a trailing slash.
+        paths: What is served: the provider's default rules, or the configuration's paths.
+        tokens: Who hands out its credential.
+        configured: The operator's header fields.
+    """
+
+    name: str
+    provider: Provider
+    origin: Origin
+    base_path: bytes
+    paths: Paths | OpenPaths
+    tokens: Tokens
+    configured: Mapping[bytes, bytes | None]
+    _rules: list[tuple[Credential, RequestRules]] = field(default_factory=list, repr=False)
+
+    def rules(self, credential: Credential) -> RequestRules:
+        """Return what is changed in a request that carries ``credential``."""
+        if self._rules and self._rules[0][0] is credential:
+            return self._rules[0][1]
+        rules = self._build(self.provider.changes(credential))
+        self._rules[:] = [(credential, rules)]
+        return rules
+
+    def notable(self) -> frozenset[bytes]:
+        """Return the field names that the head parser must note for this provider."""
+        any_credential = Credential(
+            access=Secret(""), refresh=None, expires_at=None, account_id="-", fedramp=True
+        )
+        return self._build(self.provider.changes(any_credential)).notable
+
+    def target(self, path: bytes, query: bytes) -> bytes:
+        """Return the request target upstream for a path after the prefix."""
+        return (self.base_path + self.provider.target(path) or b"/") + query
+
+    def _build(self, changes: Changes) -> RequestRules:
+        return RequestRules(host=self.origin.authority, configured=self.configured, changes=changes)
+
+
+class Gateway:
+    """Everything that the configuration decides about a request.
+
+    Attributes:
+        users: Who may use it; empty means everyone.
+        routes: By the prefix's name, such as ``b"claude"``.
+        dialects: The error shape by prefix, of every provider that ai-mux knows.
+        guards_loopback: Without users, a Host must be a loopback name or an IP literal.
+        head_timeout_s: How long to wait for a response head.
+        head_timeout_is_cap: The client cannot ask for longer.
+        stream_idle_timeout_s: The longest silence inside a response.
+        max_body_size: Of a request, in bytes.
+        names: The notable field names in requests.
+    """
+
+    __slots__ = (
+        "dialects",
+        "guards_loopback",
+        "head_timeout_is_cap",
+        "head_timeout_s",
+        "max_body_size",
+        "names",
+        "routes",
+        "stream_idle_timeout_s",
+        "users",
+    )
+
+    def __init__(
+        self,
+        *,
+        users: Users,
+        routes: Mapping[bytes, Route],
+        dialects: Mapping[bytes, Dialect],
+        guards_loopback: bool,
+        head_timeout_s: float,
+        head_timeout_is_cap: bool,
+        stream_idle_timeout_s: float,
+        max_body_size: int,
+    ) -> None:
+        self.users = users
+        self.routes = routes
+        self.dialects = dialects
+        self.guards_loopback = guards_loopback
+        self.head_timeout_s = head_timeout_s
+        self.head_timeout_is_cap = head_timeout_is_cap
+        self.stream_idle_timeout_s = stream_idle_timeout_s
+        self.max_body_size = max_body_size
+        self.names = FieldNames(NOTABLE_IN_REQUESTS.union(*(route.notable() for route in routes.values())))
+
+    def dialect(self, path: bytes) -> Dialect:
+        """Return the error shape that the clients of ``path`` parse."""
+        return self.dialects.get(prefix_of(path), Dialect.OPENAI)
+
+
+def prefix_of(path: bytes) -> bytes:
+    """Return the first segment of a raw path."""
+    end = path.find(b"/", 1)
+    return path[1:] if end < 0 else path[1:end]

@@ -1,0 +1,243 @@
+"""Accepts clients, watches the time, and stops in order.
+
+It owns what outlives a request: the connections on both sides, the pool, the
+replay budget. What the configuration decides is ``gateway``, swapped whole.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Final
+
+from ai_mux.clock import Clock
+from ai_mux.errors import RequestError
+from ai_mux.logs import Log, mask, masked_headers
+from ai_mux.proxy.admission import presented_token
+from ai_mux.proxy.client import ClientConnection
+from ai_mux.proxy.engine import Engine
+from ai_mux.proxy.exchange import Request
+from ai_mux.proxy.pool import Pool
+from ai_mux.proxy.routes import Gateway
+from ai_mux.proxy.upload import ReplayBudget
+from ai_mux.secret import Secret
+from ai_mux.wire.answers import RequestIds, error_answer
+from ai_mux.wire.http1 import ResponseHead
+
+SWEEP_S: Final = 1.0
+_ACCEPTS_A_TURN: Final = 64
+_SHOWN_BODY_BYTES: Final = 4096
+
+
+class Server:
+    """The proxy, between its listening sockets and the providers.
+
+    Attributes:
+        gateway: What the configuration decides, for requests that begin now.
+        pool: Connections to providers.
+        budget: What all requests together may keep for a replay.
+        ids: Makes request ids.
+        draining: It is stopping: running requests end, new ones are refused.
+    """
+
+    def __init__(
+        self, *, gateway: Gateway, engine: Engine, clock: Clock, log: Log, max_connections: int
+    ) -> None:
+        self.gateway = gateway
+        self.clock = clock
+        self.log = log
+        self.pool = Pool(engine.connect, clock)
+        self.budget = ReplayBudget()
+        self.ids = RequestIds()
+        self.draining = False
+        self.loop = asyncio.get_running_loop()
+        self._engine = engine
+        self._max_connections = max_connections
+        self._clients: set[ClientConnection] = set()
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._listening: tuple[socket.socket, ...] = ()
+        self._tls: ssl.SSLContext | None = None
+        self._accepting = False
+        self._full_logged = False
+        self._sweeper: asyncio.Task[None] | None = None
+        self._alone = asyncio.Event()
+        self._alone.set()
+
+    # Accepting
+
+    def start(self, listening: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+        """Accept clients from sockets that listen already, and begin to watch the time."""
+        self._listening = tuple(listening)
+        self._tls = tls
+        self._sweeper = self.loop.create_task(self._sweep_forever())
+        self._accept_on()
+
+    def use_tls(self, tls: ssl.SSLContext) -> None:
+        """Use another certificate for connections from now on."""
+        self._tls = tls
+
+    def _accept_on(self) -> None:
+        if not self._accepting and not self.draining:
+            self._accepting = True
+            for sock in self._listening:
+                self.loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def _accept_off(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for sock in self._listening:
+                self.loop.remove_reader(sock.fileno())
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            if len(self._clients) + len(self._arriving) >= self._max_connections:
+                self._accept_off()
+                if not self._full_logged:
+                    self._full_logged = True
+                    self.log.warning("connections.full", limit=self._max_connections)
+                return
+            try:
+                sock, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:  # out of descriptors or memory: the next sweep tries again
+                self._accept_off()
+                self.log.error("connections.not_accepted", problem=exc.strerror or str(exc))
+                return
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            task = self.loop.create_task(self._serve(sock))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    async def _serve(self, sock: socket.socket) -> None:
+        try:
+            await self._engine.accept(sock, ClientConnection(self), self._tls)
+        except (OSError, TimeoutError) as exc:
+            sock.close()
+            self.log.debug("connection.handshake_failed", problem=str(exc))
+
+    def joined(self, client: ClientConnection) -> None:
+        """A client's connection is ready."""
+        self._clients.add(client)
+        self._alone.clear()
+
+    def left(self, client: ClientConnection) -> None:
+        """A client's connection is gone."""
+        self._clients.discard(client)
+        if not self._clients:
+            self._alone.set()
+        if not self._accepting and len(self._clients) < self._max_connections:
+            self._full_logged = False
+            self._accept_on()
+
+    # Watching the time
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep(self.clock.monotonic())
+
+    def sweep(self, now: float) -> None:
+        """Let every connection look at its deadlines."""
+        for client in tuple(self._clients):
+            client.sweep(now)
+        self.pool.sweep(now)
+        if len(self._clients) + len(self._arriving) < self._max_connections:
+            self._accept_on()
+
+    # Saying what happened
+
+    def account(self, request: Request, event: str) -> None:
+        """Log the end of a request."""
+        now = self.clock.monotonic()
+        head = request.head
+        self.log.request(
+            request_id=request.id,
+            remote=request.remote,
+            method=head.method,
+            path=head.path,
+            user=request.user or None,
+            provider=request.provider or None,
+            status=request.status or None,
+            bytes_in=request.upload.received,
+            bytes_out=request.sent,
+            head_ms=(request.head_at - request.started) * 1000 if request.status else None,
+            total_ms=(now - request.started) * 1000,
+            upstream=request.host or None,
+            probe=event == "request.probe",
+        )
+        if self.log.is_debug:
+            self._show_request(request, event)
+
+    def _show_request(self, request: Request, event: str) -> None:
+        fields = [
+            (name, value) for name, _, value in (line.partition(b":") for line in request.head.lines[1:])
+        ]
+        self.log.debug(event, request_id=request.id, headers=masked_headers(fields))
+        token = presented_token(request.head)
+        if token and not request.user and event == "request.refused":
+            self.log.debug("token.unknown", request_id=request.id, token=mask(token))
+
+    def look_at(self, request: Request, response: ResponseHead, beginning: bytes, secret: Secret) -> None:
+        """At ``debug``, show a response's head, and the beginning of an error's body."""
+        if not self.log.is_debug:
+            return
+        fields = [(name, value) for name, _, value in (line.partition(b":") for line in response.lines[1:])]
+        shown = {"request_id": request.id, "status": response.status, "headers": masked_headers(fields)}
+        if response.status >= 400:
+            body = beginning[:_SHOWN_BODY_BYTES].decode("latin-1")
+            shown["body"] = body.replace(secret.reveal(), "[masked]") if secret else body
+        self.log.debug("upstream.response", **shown)
+
+    def refuse_unread(self, client: ClientConnection, error: RequestError, received: bytes) -> None:
+        """Answer a head that could not be read, in the shape that its path suggests, if it shows one."""
+        path = received[:256].split(b"\r\n", 1)[0].partition(b" ")[2].partition(b"?")[0]
+        request_id = self.ids.next()
+        client.write(error_answer(error, self.gateway.dialect(path.split(b" ")[0]), request_id))
+        self.log.info(
+            "request.malformed",
+            request_id=request_id,
+            remote=client.remote,
+            status=error.status,
+            problem=error.public_message,
+        )
+
+    # Stopping
+
+    def drain(self) -> None:
+        """Accept nobody any more, close what is idle, and let running requests end."""
+        self._accept_off()
+        self.draining = True
+        for client in tuple(self._clients):
+            client.drain()
+
+    async def drained(self, timeout_s: float) -> None:
+        """Wait until no client is connected any more, for at most ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._alone.wait()
+        except TimeoutError:
+            busy = sum(client.is_busy for client in self._clients)
+            if busy:
+                self.log.warning("requests.ended", requests=busy)
+
+    async def end(self) -> None:
+        """End everything now."""
+        self.drain()
+        for client in tuple(self._clients):
+            client.end()
+        for task in tuple(self._arriving):
+            task.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        self.pool.close()
+        async with asyncio.timeout(1):
+            await self._alone.wait()
+        await asyncio.sleep(0)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)

@@ -1,0 +1,196 @@
+"""A request's body on its way from the client to the provider.
+
+Rule 1: Nothing is held back. Once an upstream connection is attached, every piece
+goes on as it came; only the transfer framing is ours.
+
+Rule 2: Until the response's head is there, a copy is kept by reference, so that the
+request can be sent once more after a 401. The copy is bounded for each request and
+in all; past that it is dropped, and the request cannot be replayed.
+
+Rule 3: While no upstream connection is attached (a renewal, a connect), reading goes
+on into that copy, because a paused connection does not show that the client has left.
+"""
+
+from typing import Final, Protocol
+
+from ai_mux.errors import BadRequest, TooLarge
+from ai_mux.wire.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
+from ai_mux.wire.http1 import CHUNKED
+
+# Claude Code's largest requests stay under its own limit of 32 MB; most are 50 to 200 KB.
+KEPT_BYTES_EACH: Final = 8 * 1024 * 1024
+KEPT_BYTES_IN_ALL: Final = 128 * 1024 * 1024
+# Up to here one write of head and body costs less than two system calls.
+_JOINED_BYTES: Final = 64 * 1024
+
+
+class ReplayBudget:
+    """How many bytes all requests together may keep for a replay."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, limit: int = KEPT_BYTES_IN_ALL) -> None:
+        self._left = limit
+
+    def take(self, size: int) -> bool:
+        """Reserve ``size`` bytes; False where they are not left."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give(self, size: int) -> None:
+        """Return bytes that ``take`` reserved."""
+        self._left += size
+
+
+class Sink(Protocol):
+    """Where the body goes: ``proxy.upstream.UpstreamConnection``."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; ask for a pause when too many are waiting."""
+
+    def request_sent(self) -> None:
+        """Note that the last byte of the request was given to the transport."""
+
+
+class Upload:
+    """One request's body.
+
+    Attributes:
+        complete: All of it has been read from the client.
+        replayable: All that was read so far is still kept.
+        received: Bytes of the body read so far, without their framing.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_decoder",
+        "_kept",
+        "_kept_bytes",
+        "_limit",
+        "_remaining",
+        "_sink",
+        "complete",
+        "received",
+        "replayable",
+    )
+
+    def __init__(self, length: int, *, limit: int, budget: ReplayBudget) -> None:
+        """Begin to read a body.
+
+        Args:
+            length: In bytes, or ``CHUNKED``.
+            limit: More bytes than this are refused.
+            budget: What all requests together may keep.
+        """
+        self._decoder = ChunkDecoder() if length == CHUNKED else None
+        self._remaining = length
+        self._limit = limit
+        self._budget = budget
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._sink: Sink | None = None
+        self.complete = length == 0
+        self.replayable = True
+        self.received = 0
+
+    # Reading from the client
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes from the client, and return those behind the body's end.
+
+        Raises:
+            BadRequest: The chunked coding is broken.
+            TooLarge: The body exceeds the limit.
+        """
+        if self._decoder is not None:
+            return self._feed_chunked(data)
+        rest = b""
+        size = len(data)
+        if size > self._remaining:
+            data, rest = data[: self._remaining], data[self._remaining :]
+            size = self._remaining
+        self._remaining -= size
+        self.received += size
+        if not self._remaining:
+            self.complete = True
+        if size:
+            self._pass_on(data, data, size)
+        if self.complete and self._sink is not None:
+            self._sink.request_sent()
+        return rest
+
+    def _feed_chunked(self, data: bytes) -> bytes:
+        assert self._decoder is not None  # noqa: S101 - the caller has looked
+        try:
+            pieces = self._decoder.feed(data)
+        except ChunkError as exc:
+            raise BadRequest(f"The request's chunked body is not valid: {exc}.") from exc
+        self.complete = self._decoder.done
+        size = sum(map(len, pieces))
+        self.received += size
+        if self.received > self._limit:
+            raise TooLarge
+        framed = b"".join(map(chunk, pieces))
+        if self.complete:
+            framed += LAST_CHUNK
+        if framed:
+            self._pass_on(framed, framed, len(framed))
+        if self.complete and self._sink is not None:
+            self._sink.request_sent()
+        return self._decoder.rest if self.complete else b""
+
+    def _pass_on(self, framed: bytes, keep: bytes, size: int) -> None:
+        if self.replayable:
+            if self._kept_bytes + size <= KEPT_BYTES_EACH and self._budget.take(size):
+                self._kept.append(keep)
+                self._kept_bytes += size
+            else:
+                self.replayable = False
+                if self._sink is not None:
+                    self._drop_copy()
+        if self._sink is not None:
+            self._sink.write(framed)
+        elif not self.replayable:
+            self._kept.append(keep)
+
+    @property
+    def is_full(self) -> bool:
+        """Nothing more should be read from the client until a sink is attached."""
+        return self._sink is None and not self.replayable
+
+    # Sending to the provider
+
+    def attach(self, sink: Sink, head: bytes) -> None:
+        """Send the head and what was read so far, and everything else as it comes."""
+        kept = self._kept
+        if not kept:
+            sink.write(head)
+        elif len(kept[0]) <= _JOINED_BYTES:
+            sink.write(head + kept[0])
+        else:
+            sink.write(head)
+            sink.write(kept[0])
+        for piece in kept[1:]:
+            sink.write(piece)
+        self._sink = sink
+        if not self.replayable:
+            self._drop_copy()
+        if self.complete:
+            sink.request_sent()
+
+    def detach(self) -> None:
+        """Send nothing more to the present sink; keep what is needed for another."""
+        self._sink = None
+
+    def forget(self) -> None:
+        """Drop the copy: the response has begun, so there will be no replay."""
+        self.replayable = False
+        if self._kept:
+            self._drop_copy()
+
+    def _drop_copy(self) -> None:
+        self._budget.give(self._kept_bytes)
+        self._kept_bytes = 0
+        self._kept = []

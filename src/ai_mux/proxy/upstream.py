@@ -1,0 +1,434 @@
+"""One connection to a provider, and the response that comes over it.
+
+A connection lives through these phases, as often as it is reused:
+
+    IDLE ──ask──► ASKED ──head──► HEADED ──relay──► ANSWERING ──end──► DONE ──► IDLE
+                                       (any) ──lost──► LOST
+
+Rule 1: A body is passed on, not parsed. With a Content-Length its bytes are counted;
+chunks are walked in C, before the bytes are written, never after.
+
+Rule 2: A connection serves another request only if this response has ended exactly
+with the last byte read, the request was sent whole, and neither side wants to close.
+Anything else could give one user another's answer.
+
+Rule 3: A response that was cut is never ended cleanly towards the client.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, Protocol, cast
+
+from ai_mux.clock import Clock
+from ai_mux.errors import GatewayTimeout, UpstreamError
+from ai_mux.proxy.routes import Origin
+from ai_mux.wire.chunked import ChunkDecoder, ChunkError, ChunkWatcher
+from ai_mux.wire.headers import NOTABLE_IN_RESPONSES
+from ai_mux.wire.http1 import (
+    CHUNKED,
+    HEAD_END,
+    RESPONSE_HEAD_BYTES,
+    UNTIL_CLOSE,
+    FieldNames,
+    ResponseHead,
+    parse_response,
+)
+
+NEVER: Final = float("inf")
+# An upstream that takes no bytes for this long has stalled; a client gets as much patience.
+STALL_S: Final = 60.0
+_INTERIM_RESPONSES: Final = 16
+_NAMES: Final = FieldNames(NOTABLE_IN_RESPONSES)
+
+
+class Phase(Enum):
+    """Where a connection is in its life."""
+
+    IDLE = auto()
+    ASKED = auto()
+    HEADED = auto()
+    ANSWERING = auto()
+    DONE = auto()
+    LOST = auto()
+
+
+class Downstream(Protocol):
+    """The client's side of a request: ``proxy.client.ClientConnection``."""
+
+    write_paused: bool
+
+    def write(self, data: bytes) -> None:
+        """Send response bytes to the client."""
+
+    def pause_upload(self) -> None:
+        """Read no more of the request's body for now."""
+
+    def resume_upload(self) -> None:
+        """Go on reading the request's body."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """A connection to one origin.
+
+    Attributes:
+        origin: Where it leads.
+        phase: Where it is in its life.
+        idle_since: When it was last given back to the pool, in monotonic seconds.
+        on_lost: Told when the connection is gone.
+        relayed: Bytes of this response's body that were written to the client.
+    """
+
+    __slots__ = (
+        "_clean_end",
+        "_client",
+        "_clock",
+        "_deadline",
+        "_decoder",
+        "_ended",
+        "_exact",
+        "_head",
+        "_head_timeout_s",
+        "_idle_timeout_s",
+        "_interim",
+        "_loop",
+        "_problem",
+        "_quiet_since",
+        "_raw",
+        "_read_paused",
+        "_remaining",
+        "_seen",
+        "_sent",
+        "_stalled_since",
+        "_to_head",
+        "_waiter",
+        "_watcher",
+        "idle_since",
+        "on_lost",
+        "origin",
+        "phase",
+        "relayed",
+        "transport",
+    )
+
+    def __init__(self, origin: Origin, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self.origin = origin
+        self.phase = Phase.IDLE
+        self.idle_since = 0.0
+        self.on_lost: Callable[[UpstreamConnection], None] | None = None
+        self._clock = clock
+        self._loop = loop
+        self._stalled_since = NEVER
+        self._reset()
+
+    def _reset(self) -> None:
+        self._client: Downstream | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._head: ResponseHead | None = None
+        self._raw = b""
+        self._problem: Exception | None = None
+        self._clean_end = False
+        self._ended = False
+        self._exact = False
+        self._sent = False
+        self._interim = 0
+        self._remaining = 0
+        self._watcher: ChunkWatcher | None = None
+        self._decoder: ChunkDecoder | None = None
+        self._read_paused = False
+        self._seen = False
+        self._quiet_since = 0.0
+        self._deadline = NEVER
+        self.relayed = 0
+
+    # Asking
+
+    def ask(self, client: Downstream, *, to_head: bool, head_timeout_s: float, idle_timeout_s: float) -> None:
+        """Begin a request for ``client``; its bytes follow through ``write``.
+
+        Args:
+            client: Whose request it is.
+            to_head: It is a HEAD, so no body will follow.
+            head_timeout_s: How long to wait for the response's head, once the request was sent.
+            idle_timeout_s: The longest silence inside the response.
+        """
+        self._reset()
+        self.phase = Phase.ASKED
+        self._client = client
+        self._to_head = to_head
+        self._head_timeout_s = head_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+
+    def write(self, data: bytes) -> None:
+        """Send request bytes."""
+        if self.phase is not Phase.LOST:
+            self.transport.write(data)
+
+    def request_sent(self) -> None:
+        """Note that the request was given to the transport whole; the wait for the head begins."""
+        self._sent = True
+        if self.phase is Phase.ASKED:
+            self._deadline = self._clock.monotonic() + self._head_timeout_s
+
+    # Hearing
+
+    async def head(self) -> ResponseHead:
+        """Wait for the response's head; interim responses are swallowed (RFC 9110, 15.2).
+
+        Raises:
+            UpstreamError: The connection broke, or what came was no valid head.
+            GatewayTimeout: It did not come in time.
+        """
+        if self._head is None and self._problem is None:
+            await self._wait()
+        if self._problem is not None:
+            raise self._problem
+        assert self._head is not None  # noqa: S101 - one of the two is set
+        return self._head
+
+    def relay(self, head: bytes, *, decode: bool) -> None:
+        """Pass the response on: our version of its head, then the body as it comes.
+
+        Args:
+            head: What the client gets as the head; it is written together with the
+                first bytes of the body.
+            decode: Take a chunked body apart, for a client that speaks HTTP/1.0.
+        """
+        assert self._head is not None and self._client is not None  # noqa: S101 - head() was awaited
+        if self.phase is Phase.HEADED:
+            self.phase = Phase.ANSWERING
+        self._remaining = self._head.length
+        if self._remaining == CHUNKED:
+            if decode:
+                self._decoder = ChunkDecoder()
+            else:
+                self._watcher = ChunkWatcher(b"\r\n".join(self._head.lines) + HEAD_END)
+        body, self._raw = self._raw, b""
+        try:
+            piece = self._advance(body) if body or not self._remaining else b""
+        except ChunkError as exc:
+            self._fail(UpstreamError(str(exc)))
+            return
+        self._client.write(head + piece if piece else head)
+        self.relayed += len(piece)
+        self._quiet_since = self._clock.monotonic()
+        if self.phase is Phase.LOST:
+            self._end_with_connection()
+        elif self._client.write_paused:
+            self.pause_reading()
+
+    async def completed(self) -> None:
+        """Wait until the whole response was written to the client.
+
+        Raises:
+            UpstreamError: It was cut.
+        """
+        if not self._ended and self._problem is None:
+            await self._wait()
+        if self._problem is not None:
+            raise self._problem
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, problem: Exception) -> None:
+        if self._problem is None:
+            self._problem = problem
+        self._deadline = NEVER
+        self.abort()
+        self._wake()
+
+    @property
+    def received(self) -> bytes:
+        """What of the body came together with the head."""
+        return self._raw
+
+    # What the transport says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass body bytes on, or collect a head."""
+        self._seen = True
+        if self.phase is Phase.ANSWERING and self._client is not None:
+            try:
+                piece = self._advance(data)
+            except ChunkError as exc:
+                self._fail(UpstreamError(str(exc)))
+                return
+            if piece:
+                self.relayed += len(piece)
+                self._client.write(piece)
+            if self._ended:
+                self._wake()
+        elif self.phase is Phase.ASKED:
+            self._read_head(data)
+        elif self.phase is Phase.HEADED:
+            self._raw += data
+        else:
+            self.abort()  # junk: nobody has asked
+
+    def eof_received(self) -> None:
+        """Note an orderly end; the transport closes itself, and ``connection_lost`` follows."""
+        self._clean_end = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End whatever was going on."""
+        if exc is not None:
+            self._clean_end = False
+        before, self.phase = self.phase, Phase.LOST
+        if self.on_lost is not None:
+            self.on_lost(self)
+        if before is Phase.ASKED:
+            self._fail(UpstreamError("the connection was closed before a response came"))
+        elif before is Phase.ANSWERING:
+            self._end_with_connection()
+
+    def pause_writing(self) -> None:
+        """The provider reads more slowly than the client sends."""
+        self._stalled_since = self._clock.monotonic()
+        if self._client is not None:
+            self._client.pause_upload()
+
+    def resume_writing(self) -> None:
+        """The provider has caught up."""
+        self._stalled_since = NEVER
+        if self._client is not None:
+            self._client.resume_upload()
+
+    # Reading a response
+
+    def _read_head(self, data: bytes) -> None:
+        raw = self._raw + data if self._raw else data
+        while True:
+            end = raw.find(HEAD_END)
+            if end < 0 or end > RESPONSE_HEAD_BYTES:
+                self._raw = raw
+                if len(raw) > RESPONSE_HEAD_BYTES:
+                    self._fail(UpstreamError("the response's head is too large"))
+                return
+            try:
+                head = parse_response(raw[: end + 4], _NAMES, to_head=self._to_head)
+            except UpstreamError as exc:
+                self._fail(exc)
+                return
+            raw = raw[end + 4 :]
+            if head.status >= 200:
+                break
+            self._interim += 1
+            if head.status == 101 or self._interim > _INTERIM_RESPONSES:
+                self._fail(
+                    UpstreamError("it switched protocols unasked, or sent interim responses without end")
+                )
+                return
+        self._raw = raw
+        self._head = head
+        self._deadline = NEVER
+        self.phase = Phase.HEADED
+        self._wake()
+
+    def _advance(self, data: bytes) -> bytes:
+        """Take note of the next body bytes, and return what of them goes to the client."""
+        remaining = self._remaining
+        if remaining >= 0:
+            size = len(data)
+            if size < remaining:
+                self._remaining = remaining - size
+                return data
+            self._remaining = 0
+            self._end(exact=size == remaining)
+            return data if size == remaining else data[:remaining]
+        if self._watcher is not None:
+            self._watcher.feed(data)
+            if self._watcher.done:
+                self._end(exact=True)
+            return data
+        if self._decoder is not None:
+            data = b"".join(self._decoder.feed(data))
+            if self._decoder.done:
+                self._end(exact=not self._decoder.rest)
+        return data
+
+    def _end(self, *, exact: bool) -> None:
+        self._ended = True
+        self._exact = exact
+        if self.phase is Phase.ANSWERING:
+            self.phase = Phase.DONE
+
+    def _end_with_connection(self) -> None:
+        if self._ended:
+            return
+        if self._remaining == UNTIL_CLOSE and self._clean_end:
+            self._ended = True
+            self._wake()
+        else:
+            self._fail(UpstreamError("the connection was closed in the middle of the response"))
+
+    # Keeping time and pace
+
+    def pause_reading(self) -> None:
+        """Read no more: the client does not keep up."""
+        if not self._read_paused and self.phase is not Phase.LOST:
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        if self._read_paused:
+            self._read_paused = False
+            self._seen = True  # the silence while we paused was ours
+            if self.phase is not Phase.LOST:
+                self.transport.resume_reading()
+
+    def sweep(self, now: float) -> None:
+        """Look at the deadlines, about once a second."""
+        if now >= self._deadline:
+            self._fail(GatewayTimeout())
+        elif self._client is not None and now - self._stalled_since >= STALL_S:
+            self._fail(UpstreamError("it took no more bytes of the request"))
+        elif self.phase is Phase.ANSWERING and not self._read_paused:
+            if self._seen:
+                self._seen = False
+                self._quiet_since = now
+            elif now - self._quiet_since >= self._idle_timeout_s:
+                self._fail(UpstreamError("it fell silent in the middle of the response"))
+
+    # Ending
+
+    @property
+    def is_reusable(self) -> bool:
+        """Another request may be sent over it."""
+        return (
+            self.phase is Phase.DONE
+            and self._sent
+            and self._head is not None
+            and self._head.keep_alive
+            and self._exact
+            and not self.transport.is_closing()
+            and not self.transport.get_write_buffer_size()
+        )
+
+    def rest(self, now: float) -> None:
+        """Become idle, for the pool."""
+        self.resume_reading()
+        self._reset()
+        self.phase = Phase.IDLE
+        self.idle_since = now
+
+    def leave(self) -> None:
+        """The client is gone or has its answer: tell it nothing more."""
+        self._client = None
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()

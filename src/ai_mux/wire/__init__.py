@@ -1,0 +1,1 @@
+"""Bytes in, meaning out: no I/O, no await."""

@@ -1,0 +1,100 @@
+"""The vendors' own clients and SDKs, through a gateway process, to a simulated provider.
+
+Rule 1: nothing here can reach a real provider. A client starts with an empty
+environment, an empty home, made-up credentials, and a proxy for everything but
+loopback that refuses every connection.
+
+Rule 2: the gateway is the program as shipped, ``python -m ai_mux --config FILE``.
+What it did is read from its own log.
+
+Rule 3: what did not run is said aloud. Without npm the clients cannot be installed;
+the last lines of the run then say so. With AI_MUX_CLIENTS=required it is a failure.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from gateway_process import Gateway, running
+from vendor_clients import Clients, Finished, NotInstalled, installed, run
+
+from ai_mux.demo import SimulatedProvider
+
+_NOT_RUN: Final = pytest.StashKey[str]()
+
+
+@pytest.fixture(scope="session")
+def clients(request: pytest.FixtureRequest) -> Clients:
+    try:
+        return installed()
+    except NotInstalled as exc:
+        request.config.stash[_NOT_RUN] = str(exc)
+        if os.environ.get("AI_MUX_CLIENTS") == "required":
+            pytest.fail(f"AI_MUX_CLIENTS=required: {exc}")
+        pytest.skip(str(exc))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    reason = config.stash.get(_NOT_RUN, None)
+    if reason is not None:
+        terminalreporter.write_line(f"CLIENT TESTS NOT RUN: {reason}", red=True, bold=True)
+
+
+Serve = Callable[..., Awaitable[Gateway]]
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Return a function that starts a gateway before a provider, with chatgpt's ``settings``.
+
+    Both end with the test.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(provider: SimulatedProvider, **settings: Any) -> Gateway:
+            await provider.start()
+            stack.push_async_callback(provider.stop)
+            provider.write_credentials(tmp_path / "state")
+            claude = {
+                "name": "claude",
+                "base_url": provider.claude_url,
+                "token_url": provider.claude_token_url,
+            }
+            chatgpt = {
+                "name": "chatgpt",
+                "base_url": provider.chatgpt_url,
+                "token_url": provider.chatgpt_token_url,
+            } | settings
+            return await stack.enter_async_context(running(tmp_path, providers=[claude, chatgpt]))
+
+        yield start
+
+
+@pytest.fixture
+async def gateway(serve: Serve) -> Gateway:
+    """A gateway in front of a provider that refuses what the real subscription backend refuses."""
+    return await serve(SimulatedProvider(pace_s=0))
+
+
+@pytest.fixture(scope="session")
+def dead_proxy() -> Iterator[str]:
+    """The URL of a proxy that refuses every connection, and whose port nobody else can take meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and never listens
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+Run = Callable[..., Awaitable[Finished]]
+
+
+@pytest.fixture
+def run_client(tmp_path: Path, dead_proxy: str) -> Run:
+    """``run`` in an empty home, with no way out but loopback."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return partial(run, home=home, proxy=dead_proxy)

@@ -1,0 +1,51 @@
+"""Claude Code, headless, through the gateway."""
+
+import json
+
+import pytest
+from gateway_process import STRANGER, TOKEN
+
+pytestmark = pytest.mark.clients
+
+# No calls to anywhere but the model.
+_QUIET = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+    "DISABLE_AUTOUPDATER": "1",
+}
+
+
+async def ask(run_client, clients, gateway, home, **variables):
+    """Return the exit code and the JSON result of one question."""
+    finished = await run_client(
+        clients.claude, "-p", "say hi", "--output-format", "json", "--model", "claude-sonnet-5",
+        environment={
+            "CLAUDE_CONFIG_DIR": str(home / "claude-config"), "ANTHROPIC_BASE_URL": f"{gateway.url}/claude",
+        } | variables | _QUIET,
+    )  # fmt: skip
+    assert finished.out, finished.err
+    return finished.code, json.loads(finished.out)
+
+
+@pytest.mark.parametrize("variable", ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"])
+async def test_claude_code_gets_its_answer_with_the_token_in_either_variable(
+    run_client, clients, gateway, tmp_path, variable
+):
+    code, result = await ask(
+        run_client, clients, gateway, tmp_path, CLAUDE_CODE_MAX_RETRIES="0", **{variable: TOKEN}
+    )
+
+    assert (code, result["is_error"], result["subtype"]) == (0, False, "success")
+    assert "ai-mux" in result["result"]
+    assert set(await gateway.requests()) == {("POST", "/claude/v1/messages", 200)}
+
+
+async def test_claude_code_is_told_once_that_its_token_is_wrong(run_client, clients, gateway, tmp_path):
+    # Its own retries stay on: without x-should-retry it would try for more than a minute.
+    code, result = await ask(run_client, clients, gateway, tmp_path, ANTHROPIC_AUTH_TOKEN=STRANGER)
+
+    assert code == 1
+    assert result["api_error_status"] == 401
+    assert "No valid ai-mux token" in result["result"]
+    assert await gateway.requests() == [("POST", "/claude/v1/messages", 401)]
