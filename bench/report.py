@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
 from load import Sample
@@ -122,12 +123,24 @@ BARS: Final = (
 )
 
 
-def verdicts(results: Results, proxy: str) -> Iterator[tuple[Bar, Sequence[float], bool]]:
-    """Yield each bar for which there are figures, these, and whether their median keeps to it."""
+class Verdict(Enum):
+    """What is to be said of a bar."""
+
+    OK = "ok"
+    MISS = "MISS"
+    UNKNOWN = "not measured"
+
+
+def verdicts(results: Results, proxy: str) -> Iterator[tuple[Bar, Sequence[float], Verdict]]:
+    """Yield each bar, the figures that it is about, and whether their median keeps to it."""
     for bar in BARS:
-        if values := bar.values(results, proxy):
-            median = statistics.median(values)
-            yield bar, values, median >= bar.limit if bar.at_least else median <= bar.limit
+        values = bar.values(results, proxy)
+        if not values:
+            yield bar, values, Verdict.UNKNOWN
+            continue
+        median = statistics.median(values)
+        kept = median >= bar.limit if bar.at_least else median <= bar.limit
+        yield bar, values, Verdict.OK if kept else Verdict.MISS
 
 
 # The tables
@@ -188,10 +201,10 @@ def judgement(results: Results, proxies: Iterable[str]) -> str:
             bar.what,
             _spread(values),
             f"{'≥' if bar.at_least else '≤'} {bar.limit:,g}",
-            "ok" if kept else "MISS",
+            verdict.value,
         )
         for proxy in proxies
-        for bar, values, kept in verdicts(results, proxy)
+        for bar, values, verdict in verdicts(results, proxy)
     ]
     return _table(("work", "proxy", "figure", "measured", "bar", ""), rows)
 

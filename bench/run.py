@@ -104,19 +104,22 @@ async def _run(options: argparse.Namespace, directory: Path) -> int:
     machine = _machine(place)
     print(report.facts(machine), flush=True)
     os.sched_setaffinity(0, {place.load_core})
-    with upstream(place):
-        results = await _measured(place, proxies, amounts, options.only)
-    print(f"\n{report.figures(results)}\n\ntook {time.monotonic() - began:.0f} s", flush=True)
-    if options.out:
-        options.out.write_text(
-            json.dumps({"machine": machine} | asdict(results), indent=1, ensure_ascii=False)
-        )
+    results = report.Results()
+    try:
+        with upstream(place):
+            await _measure(place, proxies, amounts, options.only, results)
+    finally:  # what was measured before something went wrong is still worth reading
+        print(f"\n{report.figures(results)}\n\ntook {time.monotonic() - began:.0f} s", flush=True)
+        if options.out:
+            everything = {"machine": machine} | asdict(results)
+            options.out.write_text(json.dumps(everything, indent=1, ensure_ascii=False))
     if options.quick:
         print("quick: too little work to judge by")
         return 0
     ours = [proxy.name for proxy in proxies if proxy.name.startswith("ai-mux")]
     print(f"\n{report.judgement(results, ours)}")
-    return 0 if all(kept for proxy in ours for *_, kept in report.verdicts(results, proxy)) else 1
+    found = (verdict for proxy in ours for *_, verdict in report.verdicts(results, proxy))
+    return 1 if report.Verdict.MISS in found else 0
 
 
 def _stop_on_signals() -> None:
@@ -150,16 +153,25 @@ def _place(directory: Path) -> Place:
     )
 
 
-async def _measured(
-    place: Place, proxies: Sequence[Proxy], amounts: workloads.Amounts, only: Sequence[str]
-) -> report.Results:
-    results = report.Results()
+async def _measure(
+    place: Place,
+    proxies: Sequence[Proxy],
+    amounts: workloads.Amounts,
+    only: Sequence[str],
+    results: report.Results,
+) -> None:
     upstreams = (False, True) if "tls" in only else (False,)
     if works := workloads.flowing(amounts, only):
         for tls in upstreams:
-            samples, spoken = await workloads.rounds(place, proxies, works, tls=tls, count=amounts.rounds)
-            results.flowing |= {_named(work, tls): found for work, found in samples.items()}
-            results.spoken = spoken if tls else {}
+            await workloads.rounds(
+                place,
+                proxies,
+                {_named(name, tls): work for name, work in works.items()},
+                tls=tls,
+                count=amounts.rounds,
+                samples=results.flowing,
+                spoken=results.spoken,
+            )
     if "idle" in only:
         for tls in upstreams:
             for _ in range(min(amounts.rounds, _IDLE_ROUNDS)):
@@ -173,7 +185,6 @@ async def _measured(
         for _ in range(amounts.starts):
             for proxy in proxies:
                 results.starts.setdefault(proxy.name, []).append(await workloads.start(place, proxy))
-    return results
 
 
 def _named(work: str, tls: bool) -> str:

@@ -63,6 +63,7 @@ _UPLOADS_AT_ONCE: Final = 4
 # A program is at rest when it takes less than a hundredth of its core. Servers
 # look at their clocks now and then, so waiting for none at all would not end.
 _LOOK_AGAIN_S: Final = 0.2
+_LOOKS: Final = 50
 _NEXT_TO_NOTHING_NS: Final = 2_000_000
 
 
@@ -84,39 +85,45 @@ def flowing(amounts: Amounts, only: Sequence[str]) -> dict[str, Work]:
 
 
 async def rounds(
-    place: Place, proxies: Sequence[Proxy], works: Mapping[str, Work], *, tls: bool, count: int
-) -> tuple[Samples, dict[str, str]]:
+    place: Place,
+    proxies: Sequence[Proxy],
+    works: Mapping[str, Work],
+    *,
+    tls: bool,
+    count: int,
+    samples: Samples,
+    spoken: dict[str, str],
+) -> None:
     """Measure every workload on every proxy and without one, ``count`` times.
 
-    Returns the samples, and by proxy the TLS version and cipher that it spoke.
-    Raises NotStarted and WrongAnswer, which name the proxy.
+    Adds to ``samples``, and to ``spoken`` the TLS version and cipher of each proxy,
+    as they come. Raises NotStarted and WrongAnswer, which name the proxy.
     """
-    samples: Samples = {name: {} for name in works}
     with ExitStack() as running:
         runs: list[tuple[str, Target, CpuClock]] = [(DIRECT, place.directly(tls=tls), lambda: 0)]
         for proxy in proxies:
             target, process = running.enter_context(proxy.started(place, tls=tls))
             runs.append((proxy.name, target, process.cpu_ns))
-        spoken = await _spoken(place, runs)
+        if tls:
+            await _ask_what_was_spoken(place, runs, spoken)
         for number in range(count):
             for work_name, work in works.items():
                 for name, target, cpu_ns in _from(runs, number):
                     sample = await _named(name, work(target, cpu_ns))
-                    samples[work_name].setdefault(name, []).append(sample)
+                    samples.setdefault(work_name, {}).setdefault(name, []).append(sample)
             print(
                 f"round {number + 1} of {count}{', TLS upstream' if tls else ''}", file=sys.stderr, flush=True
             )
-    return samples, spoken
 
 
-async def _spoken(place: Place, runs: Sequence[tuple[str, Target, CpuClock]]) -> dict[str, str]:
+async def _ask_what_was_spoken(
+    place: Place, runs: Sequence[tuple[str, Target, CpuClock]], spoken: dict[str, str]
+) -> None:
     plain = place.directly(tls=False)
-    spoken: dict[str, str] = {}
     for name, target, cpu_ns in runs:
         await load.facts(plain)  # forgets what the one before spoke
         await _named(name, load.requests(target, cpu_ns, connections=1, n=10))
         spoken[name] = ", ".join(await load.facts(plain))
-    return spoken
 
 
 def _from(
@@ -146,9 +153,11 @@ async def idle(place: Place, proxy: Proxy, *, tls: bool, n: int) -> float:
 
 
 async def _settled(process: Process) -> int:
-    """Return the memory of ``process``, once it does next to nothing any more."""
+    """Return the memory of ``process``, once it does next to nothing any more, or was given time enough."""
     before_ns, now_ns = 0, process.cpu_ns()
-    while now_ns - before_ns > _NEXT_TO_NOTHING_NS:
+    for _ in range(_LOOKS):
+        if now_ns - before_ns <= _NEXT_TO_NOTHING_NS:
+            break
         await asyncio.sleep(_LOOK_AGAIN_S)
         before_ns, now_ns = now_ns, process.cpu_ns()
     return process.pss_bytes()

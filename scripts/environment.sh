@@ -62,7 +62,7 @@ stamped() {
 make_environment() {
     environment=$1
     find_python
-    packages=$({ pwd; "$python" -c 'import sys; print(sys.version, sys.prefix)'; cat "$2" "scripts/environment.sh"; } | cksum)
+    packages=$({ pwd; "$python" -c 'import sys; print(sys.version, sys.base_prefix)'; cat "$2" "scripts/environment.sh"; } | cksum)
     if ! stamped packages "$packages" || ! "$environment/bin/python" -c '' 2>/dev/null; then
         say "Installing into $environment from $2 (a minute the first time) …"
         rm -rf "$environment"

@@ -138,6 +138,7 @@ def test_loading_creates_nothing(loaded, tmp_path):
             "3: providers[0].base-url: unknown key; did you mean 'base_url'?",
         ),
         ("zzz: 1", "1: zzz: unknown key; remove it, or use one of listen, "),
+        ("{listen:80}", "1: listen…: unknown key; put a blank after its ':'"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(wrong, text, line):
@@ -272,8 +273,12 @@ def test_a_duration_is_gos_notation_or_whole_seconds(loaded, written, seconds):
         '"1.5"',
         ".s",
         "٣s",
-    ]
-    + ["9999999h", "1" * 5000, "1" * 100 + "s", "0.1ns"],
+        "9999999h",
+        "1" * 5000,
+        "1" * 100 + "s",
+        "0.1ns",
+        "1" * 5000 + "s",
+    ],
 )
 def test_what_is_not_a_positive_duration_is_refused(wrong, written):
     assert wrong(f"request_timeout: {written}")[0].startswith("ai-mux.yaml:1: request_timeout: ")
@@ -293,8 +298,17 @@ def test_a_duration_survives_being_split_into_units(tmp_path_factory, ms):
 
 @pytest.mark.parametrize(
     ("written", "size"),
-    [("1", 1), ("65536", 65536), ('"512"', 512), ("3KiB", 3072), ("64MiB", 2**26), ("2GiB", 2**31)]
-    + [("3KB", 3000), ("64MB", 64_000_000), ("2GB", 2 * 10**9)],
+    [
+        ("1", 1),
+        ("65536", 65536),
+        ('"512"', 512),
+        ("3KiB", 3072),
+        ("64MiB", 2**26),
+        ("2GiB", 2**31),
+        ("3KB", 3000),
+        ("64MB", 64000000),
+        ("2GB", 2 * 10**9),
+    ],
 )
 def test_a_size_is_bytes_or_has_a_unit(loaded, written, size):
     assert loaded(f"max_body_size: {written}").max_body_size == size
@@ -357,8 +371,14 @@ def test_a_listener_is_a_unix_socket(loaded, monkeypatch):
         ":http",
         "*:80",
         "a b:80",
-    ]
-    + ["999.0.0.1:80", "http://localhost:80", "unix:", "unix:/" + "a" * 110, ":٨٠", "-a:80", ":"],
+        "999.0.0.1:80",
+        "http://localhost:80",
+        "unix:",
+        "unix:/" + "a" * 110,
+        ":٨٠",
+        "-a:80",
+        ":",
+    ],
 )
 def test_what_is_no_listener_is_refused(wrong, written):
     assert wrong(f'listen: "{written}"')[0].startswith("ai-mux.yaml:1: listen: ")
@@ -386,6 +406,12 @@ def test_a_tilde_without_a_home_is_an_error(wrong, monkeypatch, home, text):
     assert "set HOME" in wrong(text)[0]
 
 
+def test_without_a_file_a_tilde_without_a_home_is_an_error(monkeypatch):
+    monkeypatch.setenv("HOME", "")
+    with pytest.raises(ConfigError, match=r"^state_dir: by default '~/\.ai-mux', and '~' stands for a home"):
+        load(None, known_providers=KNOWN)
+
+
 def test_a_tilde_of_an_unknown_user_is_an_error(wrong):
     assert "absolute path" in wrong("state_dir: ~nobody-has-this-name/x")[0]
 
@@ -393,6 +419,10 @@ def test_a_tilde_of_an_unknown_user_is_an_error(wrong):
 def test_a_state_dir_that_is_a_file_is_refused(wrong, tmp_path):
     (tmp_path / "file").touch()
     assert "is not a directory" in wrong(f"state_dir: {tmp_path}/file")[0]
+
+
+def test_a_state_dir_that_cannot_be_looked_at_is_left_to_its_use(loaded, tmp_path):
+    assert loaded(f"state_dir: {tmp_path}/{'a' * 300}").state_dir.parent == tmp_path
 
 
 def test_an_empty_path_is_refused(wrong):

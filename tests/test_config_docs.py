@@ -1,5 +1,6 @@
 """The reference says what the code does: every key stands in it, and every example loads."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -74,6 +75,8 @@ def test_field_note_13_every_token_in_the_documentation_is_known_as_such():
     tokens = [t for page in pages for t in re.findall(r"\btoken\"?: *\"([!-~]{16,}?)\"", page.read_text())]
     assert len(tokens) >= 4
     assert set(tokens) <= DOCUMENTED
+    digests = [d for page in pages for d in re.findall(r"\b[0-9a-f]{64}\b", page.read_text())]
+    assert set(digests) <= {hashlib.sha256(token.encode()).hexdigest() for token in DOCUMENTED}
 
 
 def test_the_short_page_points_to_the_reference():

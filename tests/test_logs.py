@@ -596,7 +596,9 @@ def test_a_log_never_lands_in_what_was_opened_in_place_of_a_closed_stderr(tmp_pa
 def test_at_a_terminal_the_log_is_for_a_person():
     ours, theirs = pty.openpty()
     environ = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
-    done = subprocess.run(program("log.info('hello', who='you')"), stderr=theirs, env=environ, timeout=30, check=False)
+    done = subprocess.run(
+        program("log.info('hello', who='you')"), stderr=theirs, env=environ, timeout=30, check=False
+    )
     os.close(theirs)
     seen = os.read(ours, 4096).decode()
     os.close(ours)

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ai_mux import __version__
 from ai_mux.clock import Clock, SystemClock
@@ -47,7 +47,8 @@ class App:
         self._clock = clock
         self._log = log
         self._engine = engine
-        self._tls: dict[str | None, ssl.SSLContext] = {}
+        self._tls: dict[Path | None, ssl.SSLContext] = {}
+        self._origins: dict[tuple[str, str, int, Path | None], Origin] = {}
         self._renewers = {
             credential_path(config, one, providers[one.name]): self._renewer(one) for one in config.providers
         }
@@ -91,17 +92,10 @@ class App:
     def _route(self, one: ProviderConfig) -> Route:
         provider = self._providers[one.name]
         base = urlsplit(one.base_url or provider.base_url)
-        is_tls = base.scheme == "https"
         return Route(
             name=one.name,
             provider=provider,
-            origin=Origin(
-                host=base.hostname or "",
-                port=base.port or _PORTS[base.scheme],
-                ca_file=None if one.ca_file is None else str(one.ca_file),
-                tls=self._client_tls(one.ca_file) if is_tls else None,
-                is_tls=is_tls,
-            ),
+            origin=self._origin(base, one.ca_file),
             base_path=base.path.rstrip("/").encode("ascii"),
             paths=Paths(provider.paths) if one.paths is None else OpenPaths(one.paths),
             tokens=self._renewers[credential_path(self._config, one, provider)],
@@ -111,11 +105,22 @@ class App:
             },
         )
 
+    def _origin(self, base: SplitResult, ca_file: Path | None) -> Origin:
+        """Return the one object for an origin, under which its connections are pooled."""
+        key = (base.scheme, base.hostname or "", base.port or _PORTS[base.scheme], ca_file)
+        if key not in self._origins:
+            self._origins[key] = Origin(
+                host=key[1],
+                port=key[2],
+                ca_file=None if ca_file is None else str(ca_file),
+                tls=self._client_tls(ca_file) if base.scheme == "https" else None,
+            )
+        return self._origins[key]
+
     def _client_tls(self, ca_file: Path | None) -> ssl.SSLContext:
-        key = None if ca_file is None else str(ca_file)
-        if key not in self._tls:
-            self._tls[key] = sockets.client_tls(ca_file)
-        return self._tls[key]
+        if ca_file not in self._tls:
+            self._tls[ca_file] = sockets.client_tls(ca_file)
+        return self._tls[ca_file]
 
     # Starting
 

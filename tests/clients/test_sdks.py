@@ -95,7 +95,7 @@ async def test_openai_sees_the_subscription_backends_refusal_as_it_was_written(g
 
 async def test_openai_is_told_that_chat_completions_do_not_exist_on_a_subscription(gateway):
     async with chatgpt_at(gateway) as client:
-        with pytest.raises(openai.BadRequestError, match="chat/completions"):
+        with pytest.raises(openai.BadRequestError, match="no Chat Completions"):
             await client.chat.completions.create(model="gpt-5.5", messages=_QUESTION)
 
 

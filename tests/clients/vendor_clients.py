@@ -1,4 +1,4 @@
-"""Installs and runs Claude Code and Codex, in the versions of package-lock.json."""
+"""Installs the vendors' clients and JavaScript SDKs as package-lock.json says, and runs clients."""
 
 import asyncio
 import contextlib
@@ -28,8 +28,15 @@ class NotInstalled(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clients:
-    """Where the two programs are."""
+    """What was installed.
 
+    Attributes:
+        modules: The ``node_modules`` directory, with the JavaScript SDKs.
+        claude: The program of Claude Code.
+        codex: The program of Codex.
+    """
+
+    modules: Path
     claude: Path
     codex: Path
 
@@ -55,7 +62,7 @@ def installed() -> Clients:
     # Claude Code's own bin/ is filled by an install script, and none is run here:
     # the program is taken from the package of this platform.
     claude, *_ = modules.glob("@anthropic-ai/claude-code-*/claude")
-    return Clients(claude=claude, codex=modules / ".bin" / "codex")
+    return Clients(modules=modules, claude=claude, codex=modules / ".bin" / "codex")
 
 
 def _install(target: Path) -> None:

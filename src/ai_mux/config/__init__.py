@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ai_mux.config import addresses, providers, tls, users, values
-from ai_mux.config.files import contents, warn_if_open
+from ai_mux.config.files import contents, is_other_than_directory, warn_if_open
 from ai_mux.config.json_tree import read_json
 from ai_mux.config.model import Config, Listen, ProviderConfig, TlsConfig, UserConfig, is_loopback
 from ai_mux.config.report import Fields, Report, Wrong
@@ -150,7 +150,7 @@ def _config(root: Node | None, source: Path | None, known: Collection[str], repo
 def _state_dir(fields: Fields, report: Report) -> Path:
     def read(node: Node) -> Path:
         path = values.path(node)
-        if path.exists() and not path.is_dir():
+        if is_other_than_directory(path):
             raise Wrong("is not a directory; name one, or what does not exist yet")
         return path
 

@@ -33,6 +33,22 @@ def contents(path: Path) -> bytes:
     return data
 
 
+def is_directory(path: Path) -> bool:
+    """Tell whether a path is a directory. What cannot be looked at is none: its use will say more."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_other_than_directory(path: Path) -> bool:
+    """Tell whether a path exists and is no directory."""
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError:
+        return False
+
+
 def warn_if_open(path: Path, report: Report, *, line: int, key: str) -> None:
     """Warn about a file with secrets that every user of this machine can read.
 

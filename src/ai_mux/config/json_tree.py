@@ -104,8 +104,8 @@ class _Walk:
     def _string(self) -> str:
         try:
             value, self._at = _STRING.raw_decode(self._text, self._at)
-        except JSONDecodeError as exc:
-            self._at = exc.pos
+        except JSONDecodeError:
+            # A string ends in the line where it begins, or is wrong: the line is right already.
             raise self.wrong("a string is not closed, or holds a line break or an unknown escape") from None
         return str(value)
 

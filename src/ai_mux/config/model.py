@@ -6,7 +6,7 @@ seconds, every size in bytes, and no token is held, only its SHA-256.
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -57,6 +57,7 @@ class ProviderConfig:
         paths: Exact paths, or prefixes that end in ``*``, as clients write them after
             the provider's prefix; None for the provider's default, ``("*",)`` for every path.
         headers: Field name to value for every upstream request; None removes the client's.
+            Not shown by ``repr``: a gateway's key may be among the values.
         base_url: What replaces the prefix, or None for the provider's own.
         token_url: The OAuth token endpoint, or None for the provider's own.
         ca_file: PEM certificates that replace the system's roots, or None.
@@ -65,7 +66,7 @@ class ProviderConfig:
     name: str
     credentials: Path | None
     paths: tuple[str, ...] | None
-    headers: Mapping[str, str | None]
+    headers: Mapping[str, str | None] = field(repr=False)
     base_url: str | None
     token_url: str | None
     ca_file: Path | None

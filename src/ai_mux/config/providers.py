@@ -1,5 +1,6 @@
 """The ``providers`` of a configuration: names, or mappings with a name."""
 
+import os
 import re
 import ssl
 from collections.abc import Collection, Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ai_mux.config import addresses, values
-from ai_mux.config.files import contents
+from ai_mux.config.files import contents, is_directory
 from ai_mux.config.model import ProviderConfig
 from ai_mux.config.report import Fields, Report, Wrong
 from ai_mux.config.tree import Items, Kind, Node, Scalar, Table, describe
@@ -120,7 +121,7 @@ def _name(node: Node, known: Collection[str]) -> str:
 
 def _credentials(node: Node) -> Path:
     path = values.path(node)
-    if path.is_dir():
+    if is_directory(path):
         raise Wrong("is a directory; name the credential file in it")
     return path
 
@@ -131,7 +132,7 @@ def _warn_if_vendors_own(
     """Two programs that renew one login end in both being logged out: refresh tokens are single-use."""
     file = provider.credentials or state_dir / provider.name
     for vendors in _vendor_directories():
-        if file.is_relative_to(vendors) or file.resolve().is_relative_to(vendors.resolve()):
+        if file.is_relative_to(vendors) or _real(file).is_relative_to(_real(vendors)):
             report.warn(
                 line,
                 key,
@@ -139,6 +140,11 @@ def _warn_if_vendors_own(
                 "both end logged out; log in anew into a directory that only ai-mux uses",
             )
             return
+
+
+def _real(path: Path) -> Path:
+    # Path.resolve raises for a loop of links before Python 3.13; this never does.
+    return Path(os.path.realpath(path))
 
 
 def _vendor_directories() -> Iterator[Path]:
@@ -221,9 +227,9 @@ def _field_value(node: Node) -> str | None:
 
 def _ca_file(node: Node) -> Path:
     path = values.path(node)
-    pem = contents(path)
+    contents(path)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii", "replace"))
-    except (ssl.SSLError, ValueError):
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except OSError:  # SSLError is one
         raise Wrong("holds no certificates in PEM; is it the right file?") from None
     return path

@@ -8,7 +8,6 @@ every other byte stays as it was, with its order, spacing, escapes and digits
 
 import json
 from collections.abc import Iterator, Mapping
-from json.decoder import scanstring
 from typing import Final
 
 from ai_mux.errors import BrokenCredential
@@ -16,7 +15,12 @@ from ai_mux.errors import BrokenCredential
 _DECODER: Final = json.JSONDecoder()
 _BLANKS: Final = " \t\r\n"
 
-type_of: Final[Mapping[type, str]] = {list: "a list", str: "a string", int: "a number", float: "a number"}
+_KINDS: Final[Mapping[type, str]] = {
+    list: "a list",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+}
 
 
 def parse(document: bytes) -> dict[str, object]:
@@ -38,7 +42,7 @@ def parse(document: bytes) -> dict[str, object]:
         # Nested too deeply, or a number of more digits than Python reads.
         raise BrokenCredential("the file is not JSON that a credential file would hold") from None
     if not isinstance(parsed, dict):
-        raise BrokenCredential(f"the file holds {type_of.get(type(parsed), 'a value')}, not a JSON object")
+        raise BrokenCredential(f"the file holds {_KINDS.get(type(parsed), 'a value')}, not a JSON object")
     return parsed
 
 
@@ -80,10 +84,10 @@ def _with(text: str, start: int, path: tuple[str, ...], value: object) -> str:
 
 
 def _members(text: str, start: int) -> Iterator[tuple[str, int, int]]:
-    """Yield (name, begin, end of the value) of the members of the object at ``start``, already known to be JSON."""
+    """Yield (name, begin of value, its end) for the object at ``start``, already known to be JSON."""
     at = _skip(text, start + 1)
     while text[at] != "}":
-        key, at = scanstring(text, at + 1)
+        key, at = _DECODER.raw_decode(text, at)
         begin = _skip(text, _skip(text, at) + 1)  # over the colon
         _, end = _DECODER.raw_decode(text, begin)
         yield key, begin, end

@@ -80,7 +80,7 @@ class TokenEndpoint:
         try:
             tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_file)
         except (OSError, ValueError) as exc:
-            return NotSent(reason=f"the certificates of {self._ca_file or 'the system'} cannot be read: {exc}")
+            return NotSent(reason=f"cannot read the certificates of {self._ca_file or 'the system'}: {exc}")
         sent = False
 
         async def note(*_: Any) -> None:  # noqa: ANN401 - aiohttp's signal, whose arguments are not looked at
@@ -95,7 +95,7 @@ class TokenEndpoint:
                     connector=aiohttp.TCPConnector(ssl=tls, force_close=True),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     trust_env=False,
-                    timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(10, self._timeout_s)),
+                    timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=10),
                     trace_configs=[trace],
                 ) as session,
                 session.post(

@@ -48,7 +48,7 @@ class Issuer(Protocol):
         """
 
     def write(self, document: bytes, credential: Credential) -> bytes:
-        """Return the document with the credential in it, in the shape and units it has; the rest untouched."""
+        """Return the document with the credential in it, in its own shape and units; the rest untouched."""
 
     def request(self, credential: Credential, reason: Reason) -> Mapping[str, str]:
         """Return the JSON members that the token endpoint is sent (RFC 6749, section 6)."""
@@ -78,7 +78,7 @@ def token(value: object, name: str) -> Secret:
     if value is None or value == "":
         return Secret("")
     if not isinstance(value, str) or not _VISIBLE.fullmatch(value):
-        raise BrokenCredential(f"{name} is not a token (a string of visible ASCII characters, without blanks)")
+        raise BrokenCredential(f"{name} is not a token (a string of visible ASCII without blanks)")
     return Secret(value)
 
 

@@ -1,12 +1,12 @@
 """What a renewed credential replaces in its file, decided without touching it.
 
-    the file holds                       what is written
-    nothing (deleted)                    the last document seen, with the new tokens
-    the refresh token that we spent      the new tokens into it
-    no tokens (blanked)                  the new tokens into it
-    our new tokens already               the same again
-    another refresh token                nothing: somebody logged in anew, theirs wins
-    no JSON, or not a credential's       nothing: BrokenCredential, to be tried again
+the file holds                       what is written
+nothing (deleted)                    the last document seen, with the new tokens
+the refresh token that we spent      the new tokens into it
+no tokens (blanked)                  the new tokens into it
+our new tokens already               the same again
+another refresh token                nothing: somebody logged in anew, theirs wins
+no JSON, or not a credential's       nothing: BrokenCredential, to be tried again
 """
 
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ class Unsaved:
     """A credential that so far is only in memory.
 
     Attributes:
-        spent: The refresh token that it replaces; None when nothing was spent.
         credential: What is to be saved.
         document: What it is written into if the file is gone.
+        spent: The refresh tokens that led to it and are worth nothing any more.
         held: What requests use once it is saved; None if they use it already.
     """
 
-    spent: Secret | None
     credential: Credential
     document: bytes
+    spent: frozenset[Secret | None] = frozenset()
     held: Held | None = None
 
 
@@ -43,6 +43,6 @@ def over(current: bytes | None, unsaved: Unsaved, issuer: Issuer) -> bytes | Non
     if current is None:
         return issuer.write(unsaved.document, unsaved.credential)
     there = issuer.read(current)
-    if there.refresh is not None and there.refresh not in (unsaved.spent, unsaved.credential.refresh):
+    if there.refresh is not None and there.refresh not in unsaved.spent | {unsaved.credential.refresh}:
         return None
     return issuer.write(current, unsaved.credential)

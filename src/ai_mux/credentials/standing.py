@@ -76,7 +76,7 @@ class Held:
         ends_wall: When the access token ends by the wall clock; infinite where unknown.
         ends_mono: The same by the monotonic clock.
         obtained_mono: When a renewal brought it; minus infinity if none did.
-        lifetime_s: How long it lives in all, at least.
+        lifetime_s: How long it lives in all; infinite where unknown.
     """
 
     credential: Credential
@@ -115,9 +115,9 @@ def hold(credential: Credential, *, wall: float, mono: float, renewed_at: float 
         credential=credential,
         ends_wall=ends,
         ends_mono=mono + (ends - wall),
-        # A renewal in the future was written under another clock and tells nothing.
-        obtained_mono=mono - age_s if 0 <= age_s < NEW_S else -math.inf,
-        lifetime_s=credential.lifetime_s or max(0.0, ends - wall),
+        # A file server's clock may be a little ahead of ours; far ahead, it tells nothing.
+        obtained_mono=mono - max(0.0, age_s) if -NEW_S < age_s < NEW_S else -math.inf,
+        lifetime_s=credential.lifetime_s or math.inf,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 Over = Callable[[bytes | None], bytes | None]
-"""Decides what replaces the document (None: there is none); None: nothing, it stays. May raise CredentialError."""
+"""From the document (None: there is none) to what replaces it (None: nothing). May raise CredentialError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +63,13 @@ class Log(Protocol):
     """Where events go. No field holds a secret."""
 
     def debug(self, event: str, **fields: object) -> None:
-        """For whoever looks for a fault."""
+        """Write what helps to find a fault."""
 
     def info(self, event: str, **fields: object) -> None:
-        """What happens in ordinary operation."""
+        """Write what happens in ordinary operation."""
 
     def warning(self, event: str, **fields: object) -> None:
-        """What the operator should look at."""
+        """Write what the operator should look at."""
 
     def error(self, event: str, **fields: object) -> None:
-        """What the operator must mend."""
+        """Write what the operator must mend."""

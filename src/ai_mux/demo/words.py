@@ -5,17 +5,19 @@ for the same request.
 """
 
 import json
+import re
 import secrets
 from typing import Final
 
 TEXT: Final = (
-    "Hello! This answer came through ai-mux. ai-mux keeps the login of a Claude or ChatGPT subscription in one "
-    "place, renews it by itself, and lets you reach it from any machine with an ordinary token of your own. "
-    "Claude Code, Codex, the official SDKs and curl work as they are: they only need another address. Your "
-    "requests and these words pass through unchanged, word by word, as soon as they arrive. I am only a "
-    "simulation, so nothing left this computer; with your own login in its place, the real model answers here."
+    "Hello! This answer came through ai-mux. ai-mux keeps the login of a Claude or ChatGPT subscription in "
+    "one place, renews it by itself, and lets you reach it from any machine with an ordinary token of your "
+    "own. Claude Code, Codex, the official SDKs and curl work as they are: they only need another address. "
+    "Your requests and these words pass through unchanged, each as soon as it arrives. I am only a "
+    "simulation, so nothing left this computer; with your own login in my place, the real model answers here."
 )
-WORDS: Final = tuple(part + " " for part in TEXT.split(" ")[:-1]) + (TEXT.split(" ")[-1],)
+# Each with the blank that follows it, so that they add up to the text.
+WORDS: Final = tuple(re.findall(r"\S+ ?", TEXT))
 
 Json = dict[str, object]
 

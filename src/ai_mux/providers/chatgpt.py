@@ -90,7 +90,7 @@ class ChatGPTIssuer:
         return changed(document, changes)
 
     def request(self, credential: Credential, reason: Reason) -> Mapping[str, str]:
-        """Ask as Codex does, which names the reason."""
+        """Ask for a new pair, with the reason, which this endpoint takes."""
         return {
             "client_id": credential.client_id or _CLIENT_ID,
             "grant_type": "refresh_token",
@@ -208,7 +208,8 @@ def _lenient(value: object) -> Secret | None:
 
 def _about(id_token: Secret | None, access: Secret) -> Mapping[str, object]:
     """Return OpenAI's claims about the account: of the ID token, else of the access token."""
-    return oauth.members(oauth.claims(id_token).get(_CLAIMS)) or oauth.members(oauth.claims(access).get(_CLAIMS))
+    said = oauth.claims(id_token).get(_CLAIMS) or oauth.claims(access).get(_CLAIMS)
+    return oauth.members(said)
 
 
 def _lifetime_s(said: Mapping[str, object]) -> float | None:

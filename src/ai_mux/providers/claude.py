@@ -58,7 +58,7 @@ class ClaudeIssuer:
             },
         )
 
-    def request(self, credential: Credential, reason: Reason) -> Mapping[str, str]:  # noqa: ARG002 - not asked here
+    def request(self, credential: Credential, reason: Reason) -> Mapping[str, str]:
         """Ask without ``scope``: that means "as granted" (RFC 6749, section 6), whatever was granted."""
         return {
             "grant_type": "refresh_token",
@@ -117,7 +117,7 @@ class Claude:
         """Return the path as it is."""
         return path
 
-    def impossible(self, path: bytes) -> str | None:  # noqa: ARG002 - nothing is, here
+    def impossible(self, path: bytes) -> str | None:
         """Return None: the configuration decides."""
         return None
 

@@ -6,7 +6,6 @@ comes even before that, because a request whose end is unknown has no path.
 """
 
 import re
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
@@ -19,7 +18,7 @@ from ai_mux.errors import (
     Unauthorized,
     UpgradeRequired,
 )
-from ai_mux.proxy.routes import Gateway, OpenPaths, Route, prefix_of
+from ai_mux.proxy.routes import Admitted, Gateway, OpenPaths, Route, prefix_of
 from ai_mux.wire.http1 import RequestHead
 
 ANONYMOUS: Final = "anonymous"
@@ -29,20 +28,9 @@ _TREACHEROUS: Final = re.compile(
     rb"/\.{1,2}(?:/|$)|//|\\|#|%2f|%5c|%00|/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE
 )
 _SCHEME: Final = b"bearer "
+# Paths are few where they are ruled, and anything where ``paths: all`` opens them.
+_REMEMBERED: Final = 512
 _LOOPBACK_NAMES: Final = frozenset({"localhost"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """A request that may go to a provider.
-
-    Attributes:
-        route: The provider.
-        target: The request target upstream.
-    """
-
-    route: Route
-    target: bytes
 
 
 def is_probe(head: RequestHead, gateway: Gateway) -> bool:
@@ -77,9 +65,9 @@ def identify(head: RequestHead, gateway: Gateway) -> str:
 
 def presented_token(head: RequestHead) -> bytes | None:
     """Return the token that the request carries, or None."""
-    authorization = head.first(b"authorization")
+    authorization = head.fields.get(b"authorization")
     if authorization is None:
-        return head.first(b"x-api-key")
+        return head.fields.get(b"x-api-key")
     if authorization[:7].lower() != _SCHEME:
         return None
     return authorization[7:].strip(b" ")
@@ -91,6 +79,18 @@ def admit(head: RequestHead, gateway: Gateway) -> Admitted:
     Raises:
         RequestError: The first rule that it breaks.
     """
+    remembered = gateway.admitted.get((head.method, head.path))
+    if remembered is None or head.upgrade or b"#" in head.query:
+        remembered = _find(head, gateway)
+    if head.length > gateway.max_body_size:
+        raise TooLarge
+    if head.upgrade:
+        raise UpgradeRequired
+    return remembered
+
+
+def _find(head: RequestHead, gateway: Gateway) -> Admitted:
+    """Apply the rules for paths and methods; what passes is remembered, within limits."""
     method, path = head.method, head.path
     if method in {b"TRACE", b"CONNECT"}:
         # TRACE would show the user our credential (RFC 9110, 9.3.8).
@@ -106,11 +106,10 @@ def admit(head: RequestHead, gateway: Gateway) -> Admitted:
     if reason is not None:
         raise BadRequest(reason)
     _check_path(route, method, rest, upgrade=head.upgrade)
-    if head.length > gateway.max_body_size:
-        raise TooLarge
-    if head.upgrade:
-        raise UpgradeRequired
-    return Admitted(route=route, target=route.target(rest, head.query))
+    admitted = Admitted(route, route.target(rest))
+    if not head.upgrade and len(gateway.admitted) < _REMEMBERED:
+        gateway.admitted[method, path] = admitted
+    return admitted
 
 
 def _check_path(route: Route, method: bytes, path: bytes, *, upgrade: bool) -> None:
@@ -134,9 +133,9 @@ def _closed(route: Route, path: bytes) -> Forbidden:
 
 def _refuse_web_pages(head: RequestHead, gateway: Gateway) -> None:
     """Without users a browser's page could use the gateway; neither it nor DNS rebinding may."""
-    if head.first(b"origin") is not None:
+    if b"origin" in head.fields:
         raise Forbidden("Requests from web pages are refused while no users are configured.")
-    if gateway.guards_loopback and not _is_local_name(head.first(b"host") or b""):
+    if gateway.guards_loopback and not _is_local_name(head.fields[b"host"]):
         raise Forbidden("The Host must be a loopback name or an IP address while no users are configured.")
 
 

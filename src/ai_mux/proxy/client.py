@@ -15,7 +15,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, cast
 
 from ai_mux.errors import HeadTooLarge, RequestError, RequestTimeout, TargetTooLong
-from ai_mux.proxy.exchange import Request, exchange
+from ai_mux.proxy.exchange import exchange
+from ai_mux.proxy.request import Request
 from ai_mux.proxy.upload import Upload
 from ai_mux.wire.answers import CONTINUE
 from ai_mux.wire.http1 import HEAD_END, REQUEST_HEAD_BYTES, REQUEST_LINE_BYTES, parse_request
@@ -173,7 +174,14 @@ class ClientConnection(asyncio.Protocol):
             self.refuse_unread(error)
             return
         upload = Upload(head.length, limit=gateway.max_body_size, budget=server.budget)
-        request = Request(head=head, upload=upload, gateway=gateway, remote=self.remote, server=server)
+        request = Request(
+            head=head,
+            upload=upload,
+            gateway=gateway,
+            remote=self.remote,
+            request_id=server.ids.next(),
+            started=server.clock.monotonic(),
+        )
         self.state = State.BUSY
         self._deadline = NEVER
         self._quiet_since = request.started

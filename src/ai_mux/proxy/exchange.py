@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ai_mux.credentials.credential import Credential
 from ai_mux.errors import BadGateway, InternalError, RequestError, Unavailable, UpstreamError
-from ai_mux.proxy.admission import Admitted, admit, identify, is_health_check, is_probe
-from ai_mux.proxy.routes import Gateway
-from ai_mux.proxy.upload import Upload
+from ai_mux.proxy.admission import admit, identify, is_health_check, is_probe
+from ai_mux.proxy.request import Request
+from ai_mux.proxy.routes import Admitted, Gateway
 from ai_mux.proxy.upstream import UpstreamConnection
 from ai_mux.wire.answers import answer, error_answer
 from ai_mux.wire.headers import respond
@@ -54,101 +54,6 @@ class Client(Protocol):
 
     def cut(self, *, reset: bool) -> None:
         """End the connection in the middle of a response."""
-
-
-class Request:
-    """One request's state, from its head to its line in the log.
-
-    Attributes:
-        head: What the client sent.
-        upload: Its body.
-        gateway: What the configuration decided when it began.
-        id: Our request id.
-        remote: Where the client is.
-        started: When its head was complete, in monotonic seconds.
-        user: Whose token it carried.
-        provider: Where it went.
-        host: The provider's host, once it was asked.
-        upstream: The connection that serves it now.
-        refusal: What broke a rule in its body while it was being served.
-        running: The exchange has begun.
-        abandoned: The client left before it had.
-        status: What the client was told; 0 while it was told nothing.
-        head_at: When the client was sent the response's head, in monotonic seconds.
-        sent: Bytes of the response's body that were sent to the client.
-        until_close: The response's end is the connection's.
-    """
-
-    __slots__ = (
-        "abandoned",
-        "gateway",
-        "head",
-        "head_at",
-        "host",
-        "id",
-        "provider",
-        "refusal",
-        "remote",
-        "running",
-        "sent",
-        "started",
-        "status",
-        "until_close",
-        "upload",
-        "upstream",
-        "user",
-    )
-
-    def __init__(
-        self, *, head: RequestHead, upload: Upload, gateway: Gateway, remote: str, server: "Server"
-    ) -> None:
-        self.head = head
-        self.upload = upload
-        self.gateway = gateway
-        self.id = server.ids.next()
-        self.remote = remote
-        self.started = server.clock.monotonic()
-        self.user = ""
-        self.provider = ""
-        self.host = ""
-        self.upstream: UpstreamConnection | None = None
-        self.refusal: RequestError | None = None
-        self.running = False
-        self.abandoned = False
-        self.status = 0
-        self.head_at = 0.0
-        self.sent = 0
-        self.until_close = False
-
-    def begin(self) -> None:
-        """Note that the exchange runs.
-
-        Raises:
-            CancelledError: The client left before it did. A task that is cancelled
-                before its first step never runs, and would clean nothing up.
-        """
-        self.running = True
-        if self.abandoned:
-            raise asyncio.CancelledError
-
-    def answered(self, status: int, now: float) -> None:
-        """Note what the client is told, and when."""
-        self.status = status
-        self.head_at = now
-
-    def hang_up(self) -> None:
-        """Leave the present upstream connection, which then serves nobody again."""
-        upstream, self.upstream = self.upstream, None
-        self.upload.detach()
-        if upstream is not None:
-            self.sent = upstream.relayed
-            upstream.leave()
-            upstream.abort()
-
-    def end(self) -> None:
-        """Let go of everything."""
-        self.hang_up()
-        self.upload.forget()
 
 
 async def exchange(request: Request, client: Client, server: "Server") -> None:
@@ -238,7 +143,7 @@ async def _send(
         idle_timeout_s=gateway.stream_idle_timeout_s,
     )
     client.resume_upload()
-    request.upload.attach(upstream, route.rules(credential).apply(head, admitted.target))
+    request.upload.attach(upstream, route.rules(credential).apply(head, admitted.target + head.query))
     return upstream
 
 
@@ -287,10 +192,8 @@ def _begin_answer(
 
 def _told_id(response: ResponseHead, id_field: bytes) -> str | None:
     """Return the provider's own request id, which the client gets instead of ours."""
-    for _, name, value in response.notable:
-        if name == id_field:
-            return value.decode("latin-1")
-    return None
+    told = response.fields.get(id_field)
+    return None if told is None else told.decode("latin-1")
 
 
 def _refuse(request: Request, client: Client, error: RequestError) -> str:
@@ -305,16 +208,15 @@ def _refuse(request: Request, client: Client, error: RequestError) -> str:
 
 
 def _expects_continue(head: RequestHead) -> bool:
-    return (head.first(b"expect") or b"").lower() == b"100-continue"
+    return head.fields.get(b"expect", b"").lower() == b"100-continue"
 
 
 def _head_timeout_s(head: RequestHead, gateway: Gateway) -> float:
     """Return how long the response's head may take: longer where the client says so and may."""
     if gateway.head_timeout_is_cap:
         return gateway.head_timeout_s
-    declared = {name: value for _, name, value in head.notable if name in _DECLARED_WAITS}
     for name in _DECLARED_WAITS:
-        digits = declared.get(name, b"")
+        digits = head.fields.get(name, b"")
         if digits.isdigit() and len(digits) <= 3 and 1 <= int(digits) <= _LONGEST_WAIT_S:
             return max(gateway.head_timeout_s, float(digits))
     return gateway.head_timeout_s

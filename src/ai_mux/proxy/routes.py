@@ -8,7 +8,7 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ai_mux.credentials.credential import Credential
 from ai_mux.providers.base import PathRule, Provider
@@ -40,9 +40,9 @@ class Tokens(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Origin:
-    """Where a provider is reached; connections are pooled by it.
+    """Where a provider is reached. Connections are pooled by this very object, not by what it says.
 
     Attributes:
         host: A name or an IP address, without brackets.
@@ -54,14 +54,13 @@ class Origin:
     host: str
     port: int
     ca_file: str | None
-    tls: ssl.SSLContext | None = field(compare=False)
-    is_tls: bool
+    tls: ssl.SSLContext | None
 
     @property
     def authority(self) -> bytes:
         """The value of Host (RFC 9110, 7.2): the port only where it is not the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        default = 443 if self.is_tls else 80
+        default = 80 if self.tls is None else 443
         return (host if self.port == default else f"{host}:{self.port}").encode("ascii")
 
 
@@ -144,12 +143,24 @@ class Route:
         )
         return self._build(self.provider.changes(any_credential)).notable
 
-    def target(self, path: bytes, query: bytes) -> bytes:
-        """Return the request target upstream for a path after the prefix."""
-        return (self.base_path + self.provider.target(path) or b"/") + query
+    def target(self, path: bytes) -> bytes:
+        """Return the path upstream for a path after the prefix."""
+        return self.base_path + self.provider.target(path) or b"/"
 
     def _build(self, changes: Changes) -> RequestRules:
         return RequestRules(host=self.origin.authority, configured=self.configured, changes=changes)
+
+
+class Admitted(NamedTuple):
+    """Where a request may go.
+
+    Attributes:
+        route: The provider.
+        target: The path upstream; the query is added to it.
+    """
+
+    route: Route
+    target: bytes
 
 
 class Gateway:
@@ -165,9 +176,11 @@ class Gateway:
         stream_idle_timeout_s: The longest silence inside a response.
         max_body_size: Of a request, in bytes.
         names: The notable field names in requests.
+        admitted: What method and path were found to be good for; the admission's memory.
     """
 
     __slots__ = (
+        "admitted",
         "dialects",
         "guards_loopback",
         "head_timeout_is_cap",
@@ -199,6 +212,7 @@ class Gateway:
         self.head_timeout_is_cap = head_timeout_is_cap
         self.stream_idle_timeout_s = stream_idle_timeout_s
         self.max_body_size = max_body_size
+        self.admitted: dict[tuple[bytes, bytes], Admitted] = {}
         self.names = FieldNames(NOTABLE_IN_REQUESTS.union(*(route.notable() for route in routes.values())))
 
     def dialect(self, path: bytes) -> Dialect:

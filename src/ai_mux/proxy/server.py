@@ -16,8 +16,8 @@ from ai_mux.logs import Log, mask, masked_headers
 from ai_mux.proxy.admission import presented_token
 from ai_mux.proxy.client import ClientConnection
 from ai_mux.proxy.engine import Engine
-from ai_mux.proxy.exchange import Request
 from ai_mux.proxy.pool import Pool
+from ai_mux.proxy.request import Request
 from ai_mux.proxy.routes import Gateway
 from ai_mux.proxy.upload import ReplayBudget
 from ai_mux.secret import Secret
@@ -171,9 +171,7 @@ class Server:
             self._show_request(request, event)
 
     def _show_request(self, request: Request, event: str) -> None:
-        fields = [
-            (name, value) for name, _, value in (line.partition(b":") for line in request.head.lines[1:])
-        ]
+        fields = request.head.sent.items()
         self.log.debug(event, request_id=request.id, headers=masked_headers(fields))
         token = presented_token(request.head)
         if token and not request.user and event == "request.refused":
@@ -183,7 +181,7 @@ class Server:
         """At ``debug``, show a response's head, and the beginning of an error's body."""
         if not self.log.is_debug:
             return
-        fields = [(name, value) for name, _, value in (line.partition(b":") for line in response.lines[1:])]
+        fields = response.sent.items()
         shown = {"request_id": request.id, "status": response.status, "headers": masked_headers(fields)}
         if response.status >= 400:
             body = beginning[:_SHOWN_BODY_BYTES].decode("latin-1")

@@ -202,7 +202,7 @@ class UpstreamConnection(asyncio.Protocol):
             if decode:
                 self._decoder = ChunkDecoder()
             else:
-                self._watcher = ChunkWatcher(b"\r\n".join(self._head.lines) + HEAD_END)
+                self._watcher = ChunkWatcher(self._head.raw)
         body, self._raw = self._raw, b""
         try:
             piece = self._advance(body) if body or not self._remaining else b""

@@ -20,6 +20,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -37,6 +38,7 @@ _ATTEMPTS: Final = 8
 _FIRST_POLL_S: Final = 0.01
 _LAST_POLL_S: Final = 0.25
 _TEMPORARY: Final = ".ai-mux-tmp"
+_WRITE: Final = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 T = TypeVar("T")
 
@@ -77,7 +79,7 @@ class FileStore:
             raise refusal("look at", self._path, exc) from exc
 
     async def load(self) -> Stored | None:
-        """Return the file's content, or None where no file is. Closes the file to other users if it is ours."""
+        """Return the file's content, or None where no file is. A file of ours is closed to other users."""
         return await _whole(lambda: self._read(_resolved(self._path)))
 
     def _read(self, path: Path) -> Stored | None:
@@ -103,17 +105,17 @@ class FileStore:
             raise StoreError(f"{path} is larger than {MAX_BYTES >> 20} MiB; that is no credential file")
         renewed = last_renewal_ns(path.parent) == there.st_mtime_ns
         return Stored(
-            document=document, version=_version_of(there), renewed_at=there.st_mtime_ns / 1e9 if renewed else None
+            document=document,
+            version=_version_of(there),
+            renewed_at=there.st_mtime_ns / 1e9 if renewed else None,
         )
 
     def _narrow(self, fd: int, path: Path, there: os.stat_result) -> None:
         """Close a file of ours to everyone else. Somebody else's file is for its owner to close."""
         if not there.st_mode & 0o077 or there.st_uid != os.geteuid():
             return
-        try:
+        with suppress(OSError):  # judged by what it is then: some file systems ignore the call in silence
             os.fchmod(fd, 0o600)
-        except OSError:
-            pass  # judged by what it is now: some file systems also ignore the call in silence
         if os.fstat(fd).st_mode & 0o077:
             raise StoreError(
                 f"{path} is readable by others (mode {there.st_mode & 0o7777:04o}) and cannot be narrowed; "
@@ -146,14 +148,10 @@ class FileStore:
         await _whole(self._unlock)
 
     def _unlock(self) -> None:
-        try:
-            if self._reserved is not None:
-                self._reserved.unlink(missing_ok=True)
-        except OSError:
-            pass  # the next ``prepare`` removes it
-        finally:
-            self._reserved = None
-            self._lock.unlock()
+        if self._reserved is not None:
+            _drop(self._reserved)
+        self._reserved = None
+        self._lock.unlock()
 
     # Saving
 
@@ -220,11 +218,11 @@ class FileStore:
         temporary, self._reserved = self._reserved, None
         try:
             if temporary is None:
-                temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}{_TEMPORARY}")
+                temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}{_TEMPORARY}")
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                fd = os.open(temporary, _WRITE | os.O_CREAT | os.O_EXCL, 0o600)
             else:
-                fd = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = os.open(temporary, _WRITE)
             try:
                 rest = memoryview(document)
                 while rest:
@@ -235,7 +233,7 @@ class FileStore:
                 os.close(fd)
         except OSError as exc:
             if temporary is not None:
-                temporary.unlink(missing_ok=True)
+                _drop(temporary)
             raise refusal("write beside", target, exc) from exc
         return temporary
 
@@ -247,10 +245,8 @@ class FileStore:
         except FileNotFoundError:
             return made.st_mtime_ns
         if (old.st_uid, old.st_gid) != (made.st_uid, made.st_gid):
-            try:
+            with suppress(PermissionError):  # only root may; else it belongs to us from now on
                 os.chown(temporary, old.st_uid, old.st_gid)
-            except PermissionError:
-                pass  # only root may; then it belongs to us from now on
         if keep_time:
             os.utime(temporary, ns=(old.st_atime_ns, old.st_mtime_ns))
         return temporary.stat().st_mtime_ns
@@ -263,6 +259,11 @@ class FileStore:
             _sync(fd)
         finally:
             os.close(fd)
+
+
+def _drop(temporary: Path) -> None:
+    with suppress(OSError):  # the next ``prepare`` removes it
+        temporary.unlink(missing_ok=True)
 
 
 def _resolved(path: Path) -> Path:

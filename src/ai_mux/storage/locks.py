@@ -34,17 +34,14 @@ class FileLock:
         fd = _open(path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held, there = os.fstat(fd), os.stat(path)  # noqa: PTH116 - as the line before
-            if (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino):
-                raise FileNotFoundError
-        except (BlockingIOError, FileNotFoundError):
-            os.close(fd)
-            return False
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fd = fd
-        return True
+            if _is_at(fd, path):
+                self._fd = fd
+        except BlockingIOError:
+            pass
+        finally:
+            if self._fd != fd:
+                os.close(fd)
+        return self._fd == fd
 
     def unlock(self) -> None:
         """Give the lock back, if it is ours."""
@@ -61,9 +58,16 @@ class FileLock:
 def last_renewal_ns(directory: Path) -> int | None:
     """Return the modification time of the document that the last renewal wrote, or None."""
     try:
-        return os.stat(directory / NAME).st_mtime_ns or None  # noqa: PTH116 - one call, no object
+        return (directory / NAME).stat().st_mtime_ns or None
     except OSError:
         return None
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path) -> int:

@@ -47,7 +47,7 @@ def _mending(path: Path, exc: OSError) -> str:
             f"mount the directory {path.parent} instead of the single file"
         )
     if exc.errno == errno.EROFS:
-        return "the file system is mounted read-only; mount it writable, because a renewed token must be saved"
+        return "the file system is mounted read-only; mount it writable, for renewed tokens must be saved"
     if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"free some space for {path.parent} (ai-mux needs some 20 KiB)"
     if exc.errno in (errno.ENOLCK, errno.EOPNOTSUPP):

@@ -4,7 +4,7 @@ Everything that is not named here passes byte for byte, in its place. What is
 named is looked at once, by index; the other lines are never touched.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -72,6 +72,7 @@ _DROPPED_FROM_RESPONSES: Final = _HOP_BY_HOP_RESPONSE | _FOR_ANOTHER_HOST
 # br: RFC 7932). Others would pass a body that no meter could read.
 _CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"identity"})
 _REMEMBERED: Final = 256
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,39 +141,36 @@ class RequestRules:
             head: The client's. It is left as it is, because a replay needs it again.
             target: The request target upstream.
         """
-        lines: list[bytes | None] = [*head.lines]
-        notable = head.notable
+        raw, notable = head.raw, head.notable
         put, drop = self._put, self._drop
-        named = _named_by_connection(notable)
+        at = raw.find(b"\r\n")
+        pieces = [b"%b %b HTTP/1.1" % (head.method, target)]
+        named = _named_by_connection(head.fields)
         if named:
-            notable = _without(named, lines, notable)
-        lines[0] = b"%b %b HTTP/1.1" % (head.method, target)
+            notable = _with_named(named, head)
         done: set[bytes] = set()
-        encodings: list[tuple[int, bytes]] = []
-        included: dict[bytes, list[tuple[int, bytes]]] = {}
-        for index, name, value in notable:
+        encodings: list[Notable] = []
+        included: dict[bytes, list[Notable]] = {}
+        changed: list[tuple[int, int, bytes]] = []
+        for field in notable:
+            start, end, name, _ = field
             if name in put:
                 if name in done:
-                    lines[index] = None
+                    changed.append((start, end, b""))
                 else:
                     done.add(name)
-                    line = lines[index]
-                    assert line is not None  # noqa: S101 - each index occurs once
-                    lines[index] = line[: len(name)] + b": " + put[name]
+                    changed.append((start, end, raw[start : start + len(name)] + b": " + put[name]))
             elif name in drop or name.startswith(self._families):
-                lines[index] = None
+                changed.append((start, end, b""))
             elif name == b"accept-encoding":
-                encodings.append((index, value))
+                encodings.append(field)
             elif name in self._include:
-                included.setdefault(name, []).append((index, value))
-        _restrict_encodings(lines, encodings)
-        for name, line in self._ends:
-            if name not in done:
-                lines.append(line)
+                included.setdefault(name, []).append(field)
+        ends = [line for name, line in self._ends if name not in done]
+        _restrict_encodings(raw, encodings, changed, ends)
         for name, member in self._include.items():
-            _include_member(lines, name, member, included.get(name, []))
-        lines.append(b"\r\n")
-        return b"\r\n".join([line for line in lines if line is not None])
+            _include_member(raw, name, member, included.get(name, ()), changed, ends)
+        return _spliced(raw, pieces, at, changed, ends)
 
 
 def respond(head: ResponseHead, *, id_field: bytes, request_id: str, decoded: bool, close: bool) -> bytes:
@@ -186,33 +184,58 @@ def respond(head: ResponseHead, *, id_field: bytes, request_id: str, decoded: bo
         decoded: A chunked body is taken apart on its way, for an HTTP/1.0 client.
         close: The client's connection ends with this response.
     """
-    lines: list[bytes | None] = [*head.lines]
-    has_id = False
-    named = _named_by_connection(head.notable)
-    notable = _without(named, lines, head.notable) if named else head.notable
-    for index, name, _ in notable:
-        if name == id_field:
-            has_id = True
-        elif name in _DROPPED_FROM_RESPONSES or name.startswith(b"proxy-"):
-            lines[index] = None
-        elif name == b"transfer-encoding" and (decoded or head.length != CHUNKED):
-            lines[index] = None
-    if lines[0] is not None and lines[0].startswith(b"HTTP/1.0"):
-        lines[0] = b"HTTP/1.1" + lines[0][8:]
-    if not has_id:
-        lines.append(id_field + b": " + request_id.encode("ascii"))
+    raw = head.raw
+    notable = head.notable
+    at = raw.find(b"\r\n")
+    pieces = [raw[:at] if raw.startswith(b"HTTP/1.1") else b"HTTP/1.1" + raw[8:at]]
+    named = _named_by_connection(head.fields)
+    if named:
+        notable = _with_named(named, head)
+    takes_chunks = head.length == CHUNKED and not decoded
+    changed = [
+        (start, end, b"")
+        for start, end, name, _ in notable
+        if name in _DROPPED_FROM_RESPONSES
+        or name.startswith(b"proxy-")
+        or (name == b"transfer-encoding" and not takes_chunks)
+    ]
+    ends = []
+    if id_field not in head.fields:
+        ends.append(id_field + b": " + request_id.encode("ascii"))
     if close:
-        lines.append(b"Connection: close")
-    lines.append(b"\r\n")
-    return b"\r\n".join([line for line in lines if line is not None])
+        ends.append(b"Connection: close")
+    return _spliced(raw, pieces, at, changed, ends)
 
 
-def _named_by_connection(notable: Iterable[Notable]) -> frozenset[bytes]:
-    named: frozenset[bytes] = frozenset()
-    for _, name, value in notable:
-        if name == b"connection":
-            named |= _names_in(value)
-    return named
+def _spliced(
+    raw: bytes, pieces: list[bytes], at: int, changed: list[tuple[int, int, bytes]], ends: list[bytes]
+) -> bytes:
+    """Return a head with some of its fields replaced or left out, and some added.
+
+    Args:
+        raw: The head as it came.
+        pieces: What replaces its first line.
+        at: Where the first line ends.
+        changed: (start, end, what replaces it or nothing) of fields.
+        ends: Further fields.
+    """
+    changed.sort()
+    for start, end, line in changed:
+        pieces.append(raw[at : start if line else start - 2])
+        if line:
+            pieces.append(line)
+        at = end
+    pieces.append(raw[at:-4])
+    for line in ends:
+        pieces.append(b"\r\n")
+        pieces.append(line)
+    pieces.append(b"\r\n\r\n")
+    return b"".join(pieces)
+
+
+def _named_by_connection(fields: Mapping[bytes, bytes]) -> frozenset[bytes]:
+    connection = fields.get(b"connection")
+    return _NOTHING if connection is None else _names_in(connection)
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -220,35 +243,39 @@ def _names_in(connection: bytes) -> frozenset[bytes]:
     return frozenset(name.strip(b" \t") for name in connection.lower().split(b",")) - _NEVER_NAMED
 
 
-def _without(named: frozenset[bytes], lines: list[bytes | None], notable: list[Notable]) -> list[Notable]:
-    """Blank the lines that Connection names, and return what is notable in the rest."""
-    for index in range(1, len(lines)):
-        line = lines[index]
-        if line is not None and line.partition(b":")[0].lower() in named:
-            lines[index] = None
-    return [entry for entry in notable if lines[entry[0]] is not None]
+def _with_named(named: frozenset[bytes], head: RequestHead | ResponseHead) -> list[Notable]:
+    """Return the notable fields with those that Connection names among them, to be dropped."""
+    raw = head.raw
+    notable = [field for field in head.notable if field.name not in named]
+    at = raw.find(b"\r\n")
+    while (end := raw.find(b"\r\n", at + 2)) > at + 2:
+        name = raw[at + 2 : end].partition(b":")[0].lower()
+        if name in named:
+            notable.append(Notable(at + 2, end, b"connection", b""))
+        at = end
+    notable.sort()
+    return notable
 
 
-def _restrict_encodings(lines: list[bytes | None], encodings: list[tuple[int, bytes]]) -> None:
+def _restrict_encodings(
+    raw: bytes, encodings: list[Notable], changed: list[tuple[int, int, bytes]], ends: list[bytes]
+) -> None:
     left = False
-    first = lines[encodings[0][0]] if encodings else None
-    for index, value in encodings:
+    for start, end, name, value in encodings:
         kept = _kept_codings(value)
         if kept == value:
             left = True
         elif kept:
-            line = lines[index]
-            assert line is not None  # noqa: S101 - noted lines are there
-            lines[index] = line.partition(b":")[0] + b": " + kept
+            changed.append((start, end, raw[start : start + len(name)] + b": " + kept))
             left = True
-        else:
-            lines[index] = None
     if left:
-        return
-    if first is None:
-        lines.append(b"Accept-Encoding: identity")
+        changed += [(start, end, b"") for start, end, _, value in encodings if not _kept_codings(value)]
+    elif encodings:
+        start, end, name, _ = encodings[0]
+        changed.append((start, end, raw[start : start + len(name)] + b": identity"))
+        changed += [(start, end, b"") for start, end, _, _ in encodings[1:]]
     else:
-        lines[encodings[0][0]] = first.partition(b":")[0] + b": identity"
+        ends.append(b"Accept-Encoding: identity")
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -259,18 +286,22 @@ def _kept_codings(value: bytes) -> bytes:
 
 
 def _include_member(
-    lines: list[bytes | None], name: bytes, member: bytes, found: list[tuple[int, bytes]]
+    raw: bytes,
+    name: bytes,
+    member: bytes,
+    found: Sequence[Notable],
+    changed: list[tuple[int, int, bytes]],
+    ends: list[bytes],
 ) -> None:
-    for _, value in found:
-        if member in value and member in [part.strip(b" \t") for part in value.split(b",")]:
+    for field in found:
+        if member in field.value and member in [part.strip(b" \t") for part in field.value.split(b",")]:
             return
     if not found:
-        lines.append(name + b": " + member)
+        ends.append(name + b": " + member)
         return
-    index, value = found[-1]
-    line = lines[index]
-    assert line is not None  # noqa: S101 - noted lines are there
-    lines[index] = line.rstrip(b" \t") + b"," + member if value else line.partition(b":")[0] + b": " + member
+    start, end, _, value = found[-1]
+    line = raw[start:end].rstrip(b" \t") + b"," if value else raw[start : start + len(name)] + b": "
+    changed.append((start, end, line + member))
 
 
 def _with_member(value: bytes, member: bytes) -> bytes:

@@ -1,8 +1,9 @@
 """HTTP/1.1 heads: bytes in, meaning out (RFC 9112). No I/O.
 
-llhttp checks the syntax, at about a microsecond a head, because nothing of what
-it finds is handed to Python. Our own loop then looks at each line once and notes
-the few fields that matter; the others are never touched, so they pass byte for byte.
+llhttp checks the syntax and hands every field to a dictionary's ``setdefault``, so
+that no Python runs for a field. One look at the names tells the few that matter;
+those are found again in the raw bytes. The others are never touched, so they pass
+byte for byte.
 
 What llhttp lets through and we refuse (seen with httptools 0.9): other versions
 than 1.0 and 1.1, a missing or repeated Host, any transfer coding but a single
@@ -12,8 +13,9 @@ is how requests are smuggled (RFC 9112, 11.2), so in doubt the answer is 400.
 """
 
 import re
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Callable, Collection
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
@@ -31,103 +33,154 @@ HEAD_END: Final = b"\r\n\r\n"
 
 # More digits would be over 888 petabytes, and past what any peer could mean.
 _LENGTH_DIGITS: Final = 18
-# uri-host [":" port] of RFC 3986, 3.2.2, loosely: nothing in it can end a field or a URL's authority.
-_HOST: Final = re.compile(rb"[A-Za-z0-9.\-_~%!$&'()*+,;=\[\]]*(?::[0-9A-Fa-f:\]]*(?::[0-9]*)?)?")
+# uri-host [":" port] of RFC 3986, 3.2.2: a name or IPv4 address, or an IP literal in brackets.
+# Not empty: no http URI has an empty host (RFC 9110, 4.2.1). A DNS name has 253 characters at most.
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9.\-_~%!$&'()*+,;=]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_HOST_BYTES: Final = 262
+# The first digit of a status code is its class (RFC 9110, 15); reason-phrase is of RFC 9112, section 4.
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?\r\n")
+
+# What is remembered comes from strangers too, so both number and length are bounded. The
+# clients' names are shorter than this, and so is what they write in Connection.
 _NAMES_REMEMBERED: Final = 2048
+_NAME_BYTES: Final = 64
+_VALUES_REMEMBERED: Final = 256
+_OPTIONS_BYTES: Final = 128
+_SLASH: Final = ord("/")
+_ZERO: Final = ord("0")
+_NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
-Notable = tuple[int, bytes, bytes]
+# Fields that may come once: a second one makes two readers disagree about the request.
+_ONCE: Final = {
+    b"host": "The request needs exactly one Host field.",
+    b"content-length": "The Content-Length field is not valid.",
+    b"transfer-encoding": "The only transfer coding understood is a single 'chunked', in HTTP/1.1.",
+    b"authorization": "The request has more than one Authorization or x-api-key field.",
+    b"x-api-key": "The request has more than one Authorization or x-api-key field.",
+}
 
 
-class FieldNames(dict[bytes, bytes | None]):
-    """Maps a field name as spelled to its lower-case form if it is notable, else to None.
+class Notable(NamedTuple):
+    """A field that matters, where it stands in the raw head.
 
-    Remembers spellings, because the same clients send the same ones: a look-up is
-    one dictionary access. A hostile client can fill it, and then only slows itself.
-
-    Args:
-        names: Notable names in lower case. One that ends in ``*`` notes a whole family.
+    Attributes:
+        start: The index of its first byte.
+        end: The index behind its last byte; CR LF follow.
+        name: In lower case.
+        value: Without the white space around it.
     """
 
-    __slots__ = ("_families", "_names")
+    start: int
+    end: int
+    name: bytes
+    value: bytes
+
+
+class FieldNames:
+    """Tells which field names matter, in whatever spelling.
+
+    Remembers spellings, because the same clients send the same ones. A hostile
+    client can fill the memory, and then only slows itself.
+
+    Attributes:
+        plain: Spellings of names that do not matter.
+    """
+
+    __slots__ = ("_families", "_names", "_notable", "plain")
 
     def __init__(self, names: Collection[bytes]) -> None:
-        super().__init__()
+        """Note these lower-case names; one that ends in ``*`` notes a whole family."""
         self._names = frozenset(name for name in names if not name.endswith(b"*"))
         self._families = tuple(name[:-1] for name in names if name.endswith(b"*"))
+        self._notable: dict[bytes, tuple[bytes, bytes]] = {}
+        self.plain: set[bytes] = set()
 
-    def __missing__(self, spelled: bytes) -> bytes | None:
+    def look_up(self, spelled: bytes) -> tuple[bytes, bytes] | None:
+        """Return a name in lower case, and how its field begins on the wire; None if it does not matter."""
+        known = self._notable.get(spelled)
+        if known is not None:
+            return known
         lower = spelled.lower()
-        notable = lower if lower in self._names or lower.startswith(self._families) else None
-        if len(self) < _NAMES_REMEMBERED:
-            self[spelled] = notable
-        return notable
+        matters = lower in self._names or lower.startswith(self._families)
+        has_room = len(spelled) <= _NAME_BYTES and len(self.plain) + len(self._notable) < _NAMES_REMEMBERED
+        if not matters:
+            if has_room:
+                self.plain.add(spelled)
+            return None
+        known = (lower, b"\r\n" + spelled + b":")
+        if has_room:
+            self._notable[spelled] = known
+        return known
 
 
 class RequestHead:
     """A request's head.
 
     Attributes:
+        raw: As sent, blank line included.
+        sent: The value of each field as spelled, of the first where a spelling is repeated.
+        notable: The fields that matter, in their order.
+        fields: Their values by lower-case name; those of a repeated name as one list (RFC 9110, 5.2).
         method: As sent.
         target: The request target as sent.
         path: The target's path, raw; for the absolute form, what follows the authority.
         query: From the ``?`` on, raw; empty when there is none.
         http10: The client speaks HTTP/1.0.
-        lines: The head's lines as sent, the request line first.
-        notable: (index in ``lines``, lower-case name, stripped value) of the fields that matter.
-        length: The body's length in bytes; 0 when there is no body, -1 when it is chunked.
+        length: The body's length in bytes; 0 when there is no body, ``CHUNKED`` when it is chunked.
         keep_alive: The client did not ask for the connection to be closed.
         upgrade: It is a bodyless GET that asks for a WebSocket. Any other upgrade is
             ignored, as RFC 9110, 7.8 allows; curl asks for h2c with a POST.
     """
 
     __slots__ = (
+        "fields",
         "http10",
         "keep_alive",
         "length",
-        "lines",
         "method",
         "notable",
         "path",
         "query",
+        "raw",
+        "sent",
         "target",
         "upgrade",
     )
 
+    raw: bytes
+    sent: dict[bytes, bytes]
+    notable: list[Notable]
+    fields: dict[bytes, bytes]
     method: bytes
     target: bytes
     path: bytes
     query: bytes
     http10: bool
-    lines: list[bytes]
-    notable: list[Notable]
     length: int
     keep_alive: bool
     upgrade: bool
-
-    def first(self, name: bytes) -> bytes | None:
-        """Return the value of the first field of this (notable, lower-case) name."""
-        for _, noted, value in self.notable:
-            if noted == name:
-                return value
-        return None
 
 
 class ResponseHead:
     """A response's head.
 
     Attributes:
+        raw: As sent, blank line included.
+        sent: The value of each field as spelled, of the first where a spelling is repeated.
+        notable: The fields that matter, in their order.
+        fields: Their values by lower-case name; those of a repeated name as one list (RFC 9110, 5.2).
         status: The status code.
-        lines: The head's lines as sent, the status line first.
-        notable: (index in ``lines``, lower-case name, stripped value) of the fields that matter.
-        length: The body's length in bytes; -1 when it is chunked, -2 when it ends with the connection.
+        length: The body's length in bytes, ``CHUNKED``, or ``UNTIL_CLOSE``.
         keep_alive: The connection may serve another request once the body has ended.
     """
 
-    __slots__ = ("keep_alive", "length", "lines", "notable", "status")
+    __slots__ = ("fields", "keep_alive", "length", "notable", "raw", "sent", "status")
 
-    status: int
-    lines: list[bytes]
+    raw: bytes
+    sent: dict[bytes, bytes]
     notable: list[Notable]
+    fields: dict[bytes, bytes]
+    status: int
     length: int
     keep_alive: bool
 
@@ -136,13 +189,13 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 
 
-class _Silent:
-    """Gives llhttp no callback for fields and body, so that it walks them in C."""
+class _Fields:
+    """What llhttp is given to call: for each field, a dictionary's ``setdefault``."""
 
-    __slots__ = ()
+    __slots__ = ("on_header",)
 
-
-_SILENT: Final = _Silent()
+    def __init__(self, on_header: Callable[[bytes, bytes], bytes]) -> None:
+        self.on_header = on_header
 
 
 def parse_request(raw: bytes, names: FieldNames) -> RequestHead:
@@ -153,60 +206,49 @@ def parse_request(raw: bytes, names: FieldNames) -> RequestHead:
         HeadTooLarge: More than ``REQUEST_FIELDS`` fields.
         TargetTooLong: The request line is longer than ``REQUEST_LINE_BYTES``.
     """
+    head = RequestHead()
+    head.raw = raw
+    sent: dict[bytes, bytes] = {}
+    head.sent = sent
     try:
-        HttpRequestParser(_SILENT).feed_data(raw)
+        HttpRequestParser(_Fields(sent.setdefault)).feed_data(raw)
     except HttpParserUpgrade:
         pass  # what llhttp calls an upgrade is judged below
     except HttpParserError as exc:
         raise BadRequest("The request is not valid HTTP/1.1.") from exc
 
-    head = RequestHead()
-    head.lines = lines = raw[:-4].split(b"\r\n")
-    _read_request_line(head, lines[0])
-    if len(lines) > REQUEST_FIELDS + 1:
+    _read_request_line(head, raw[: raw.find(b"\r\n")])
+    count = _count(raw)
+    if count > REQUEST_FIELDS:
         raise HeadTooLarge(f"The request has more than {REQUEST_FIELDS} header fields.")
+    head.notable = notable = _note(raw, sent, names, repeated=count != len(sent))
+    head.fields = fields = {name: value for _, _, name, value in notable}
+    if len(fields) < len(notable):
+        head.fields = fields = _listed(notable)
+        for name, problem in _ONCE.items():
+            if sum(name == field.name for field in notable) > 1:
+                raise BadRequest(problem)
 
-    head.notable = notable = _note(lines, names)
-    hosts = lengths = tokens = keys = 0
-    coding = connection = upgrade = None
-    head.length = 0
-    for _, name, value in notable:
-        if name == b"host":
-            hosts += 1
-            if not _HOST.fullmatch(value):
-                raise BadRequest("The Host field is not valid.")
-        elif name == b"content-length":
-            lengths += 1
-            head.length = _length(value)
-        elif name == b"transfer-encoding":
-            coding = value if coding is None else coding + b"," + value
-        elif name == b"connection":
-            connection = value if connection is None else connection + b"," + value
-        elif name == b"upgrade":
-            upgrade = value
-        elif name == b"authorization":
-            tokens += 1
-        elif name == b"x-api-key":
-            keys += 1
-    if hosts != 1:
-        raise BadRequest("The request needs exactly one Host field.")
-    if tokens > 1 or keys > 1:
-        raise BadRequest("The request has more than one Authorization or x-api-key field.")
+    host = fields.get(b"host")
+    if host is None:
+        raise BadRequest(_ONCE[b"host"])
+    if not _is_host(host):
+        raise BadRequest("The Host field is not valid.")
+    length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     if coding is not None:
-        if lengths or head.http10 or coding.lower() != b"chunked":
-            raise BadRequest("The only transfer coding understood is a single 'chunked', in HTTP/1.1.")
+        if length is not None or head.http10 or coding.lower() != b"chunked":
+            raise BadRequest(_ONCE[b"transfer-encoding"])
         head.length = CHUNKED
-    elif head.length < 0 or lengths > 1:
-        raise BadRequest("The Content-Length field is not valid.")
-    options = _options(connection)
+    elif length is not None:
+        head.length = _length(length)
+        if head.length < 0:
+            raise BadRequest(_ONCE[b"content-length"])
+    else:
+        head.length = 0
+    connection = fields.get(b"connection")
+    options = _NO_OPTIONS if connection is None else _options(connection)
     head.keep_alive = not head.http10 and b"close" not in options
-    head.upgrade = (
-        upgrade is not None
-        and upgrade.lower() == b"websocket"
-        and b"upgrade" in options
-        and head.method == b"GET"
-        and head.length == 0
-    )
+    head.upgrade = b"upgrade" in options and _asks_for_websocket(head)
     _split_target(head)
     return head
 
@@ -222,64 +264,96 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
     Raises:
         UpstreamError: For a head or a framing that cannot be trusted.
     """
+    head = ResponseHead()
+    head.raw = raw
+    sent: dict[bytes, bytes] = {}
+    head.sent = sent
     try:
-        HttpResponseParser(_SILENT).feed_data(raw)
+        HttpResponseParser(_Fields(sent.setdefault)).feed_data(raw)
     except HttpParserUpgrade:
         pass  # judged by its status
     except HttpParserError as exc:
         raise UpstreamError(f"the response head is not valid HTTP/1.1: {exc}") from exc
 
-    head = ResponseHead()
-    head.lines = lines = raw[:-4].split(b"\r\n")
-    status_line = lines[0]
-    http10 = status_line.startswith(b"HTTP/1.0 ")
-    if not http10 and not status_line.startswith(b"HTTP/1.1 "):
-        raise UpstreamError("the response is not HTTP/1.0 or HTTP/1.1")
-    if len(lines) > RESPONSE_FIELDS + 1:
+    status_line = _STATUS_LINE.match(raw)
+    if status_line is None:
+        raise UpstreamError("the response's status line is not valid in HTTP/1.0 and HTTP/1.1")
+    minor, digits = status_line.groups()
+    http10 = minor == b"0"
+    head.status = status = int(digits)
+    count = _count(raw)
+    if count > RESPONSE_FIELDS:
         raise UpstreamError(f"the response has more than {RESPONSE_FIELDS} header fields")
-    head.status = status = int(status_line[9:12])
+    head.notable = notable = _note(raw, sent, names, repeated=count != len(sent))
+    head.fields = fields = {name: value for _, _, name, value in notable}
+    if len(fields) < len(notable):
+        head.fields = fields = _listed(notable)
+        for name in (b"content-length", b"transfer-encoding"):
+            if sum(name == field.name for field in notable) > 1:
+                raise UpstreamError(f"the response has more than one {name.decode('ascii')}")
 
-    head.notable = notable = _note(lines, names)
-    lengths = 0
-    coding = connection = None
+    declared, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     length = UNTIL_CLOSE
-    for _, name, value in notable:
-        if name == b"content-length":
-            lengths += 1
-            length = _length(value)
-        elif name == b"transfer-encoding":
-            coding = value if coding is None else coding + b"," + value
-        elif name == b"connection":
-            connection = value if connection is None else connection + b"," + value
-    if lengths and (lengths > 1 or length < 0):
-        raise UpstreamError("the response's Content-Length is not valid")
     if coding is not None:
-        if lengths or http10 or coding.lower() != b"chunked":
+        if declared is not None or http10 or coding.lower() != b"chunked":
             raise UpstreamError("the response's transfer coding is not a single 'chunked'")
         length = CHUNKED
+    elif declared is not None:
+        length = _length(declared)
+        if length < 0:
+            raise UpstreamError("the response's Content-Length is not valid")
     if to_head or status in {204, 304} or status < 200:
         length = 0
     head.length = length
-    head.keep_alive = not http10 and length != UNTIL_CLOSE and b"close" not in _options(connection)
+    connection = fields.get(b"connection")
+    options = _NO_OPTIONS if connection is None else _options(connection)
+    head.keep_alive = not http10 and length != UNTIL_CLOSE and b"close" not in options
     return head
 
 
-def _note(lines: list[bytes], names: FieldNames) -> list[Notable]:
+def _count(raw: bytes) -> int:
+    """Return how many fields a head has. llhttp lets nothing but CR LF end a line, and no line fold."""
+    return raw.count(b"\r\n") - 2
+
+
+def _listed(notable: list[Notable]) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = {}
+    for _, _, name, value in notable:
+        fields[name] = fields[name] + b", " + value if name in fields else value
+    return fields
+
+
+def _note(raw: bytes, sent: dict[bytes, bytes], names: FieldNames, *, repeated: bool) -> list[Notable]:
+    """Find the notable fields in the raw head, in their order."""
+    plain = names.plain
     notable: list[Notable] = []
-    for index, line in enumerate(lines):
-        if index:  # the first is the request or status line
-            name, _, value = line.partition(b":")
-            noted = names[name]
-            if noted is not None:
-                notable.append((index, noted, value.strip(b" \t")))
+    at = 0
+    for spelled in [name for name in sent if name not in plain]:
+        known = names.look_up(spelled)
+        if known is not None:
+            name, beginning = known
+            at = raw.find(beginning, at)
+            end = raw.find(b"\r\n", at + 2)
+            notable.append(Notable(at + 2, end, name, sent[spelled].rstrip(b" \t")))
+            if repeated:
+                _note_again(raw, beginning, name, end, notable)
+    if repeated:
+        notable.sort()
     return notable
+
+
+def _note_again(raw: bytes, beginning: bytes, name: bytes, after: int, notable: list[Notable]) -> None:
+    """Find the further fields of a spelling, of which the dictionary holds the first only."""
+    while (at := raw.find(beginning, after)) >= 0:
+        after = raw.find(b"\r\n", at + 2)
+        notable.append(Notable(at + 2, after, name, raw[at + len(beginning) : after].strip(b" \t")))
 
 
 def _read_request_line(head: RequestHead, line: bytes) -> None:
     if len(line) > REQUEST_LINE_BYTES:
         raise TargetTooLong
     parts = line.split(b" ")
-    if len(parts) != 3:
+    if len(parts) != 3 or not line[:1].isalpha():
         raise BadRequest("The request line is not valid.")
     head.method, head.target, version = parts
     if version == b"HTTP/1.1":
@@ -292,29 +366,56 @@ def _read_request_line(head: RequestHead, line: bytes) -> None:
 
 def _split_target(head: RequestHead) -> None:
     target = head.target
-    if not target.startswith(b"/"):
+    if target[0] != _SLASH:
         scheme, separator, rest = target.partition(b"://")
         if separator and scheme.lower() in {b"http", b"https"}:
             authority, slash, path = rest.partition(b"/")
-            host = head.first(b"host")
-            if host is None or authority.lower() != host.lower():
+            if authority.lower() != head.fields[b"host"].lower():
                 raise BadRequest("The target's authority and the Host field differ.")
             target = slash + path or b"/"
         # else: "*" and the authority form of CONNECT are judged by the path rules
-    path, mark, query = target.partition(b"?")
-    head.path = path
-    head.query = mark + query
+    mark = target.find(b"?")
+    if mark < 0:
+        head.path, head.query = target, b""
+    else:
+        head.path, head.query = target[:mark], target[mark:]
+
+
+def _asks_for_websocket(head: RequestHead) -> bool:
+    """Tell whether an upgrade is meant. RFC 9110, 7.8: in HTTP/1.0 it never is."""
+    return (
+        head.fields.get(b"upgrade", b"").lower() == b"websocket"
+        and head.method == b"GET"
+        and head.length == 0
+        and not head.http10
+    )
 
 
 def _length(value: bytes) -> int:
     """Return a Content-Length, or -1 where it is not a plain decimal number."""
-    if not value.isdigit() or len(value) > _LENGTH_DIGITS or (value[0] == 0x30 and len(value) > 1):
+    if not value.isdigit() or len(value) > _LENGTH_DIGITS or (value[0] == _ZERO and len(value) > 1):
         return -1
     return int(value)
 
 
-def _options(connection: bytes | None) -> tuple[bytes, ...] | list[bytes]:
+def _is_host(value: bytes) -> bool:
+    return len(value) <= _HOST_BYTES and _matches_host(value)
+
+
+@lru_cache(maxsize=_VALUES_REMEMBERED)
+def _matches_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
+
+
+def _options(connection: bytes) -> frozenset[bytes]:
     """Return the lower-case connection options (RFC 9110, 7.6.1)."""
-    if connection is None:
-        return ()
-    return [option.strip(b" \t") for option in connection.lower().split(b",")]
+    return (
+        _split_options(connection)
+        if len(connection) <= _OPTIONS_BYTES
+        else _split_options.__wrapped__(connection)
+    )
+
+
+@lru_cache(maxsize=_VALUES_REMEMBERED)
+def _split_options(connection: bytes) -> frozenset[bytes]:
+    return frozenset(option.strip(b" \t") for option in connection.lower().split(b","))

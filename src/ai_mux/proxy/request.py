@@ -1,0 +1,111 @@
+"""One request's state, from its head to its line in the log."""
+
+import asyncio
+
+from ai_mux.errors import RequestError
+from ai_mux.proxy.routes import Gateway
+from ai_mux.proxy.upload import Upload
+from ai_mux.proxy.upstream import UpstreamConnection
+from ai_mux.wire.http1 import RequestHead
+
+
+class Request:
+    """One request's state, from its head to its line in the log.
+
+    Attributes:
+        head: What the client sent.
+        upload: Its body.
+        gateway: What the configuration decided when it began.
+        id: Our request id.
+        remote: Where the client is.
+        started: When its head was complete, in monotonic seconds.
+        user: Whose token it carried.
+        provider: Where it went.
+        host: The provider's host, once it was asked.
+        upstream: The connection that serves it now.
+        refusal: What broke a rule in its body while it was being served.
+        running: The exchange has begun.
+        abandoned: The client left before it had.
+        status: What the client was told; 0 while it was told nothing.
+        head_at: When the client was sent the response's head, in monotonic seconds.
+        sent: Bytes of the response's body that were sent to the client.
+        until_close: The response's end is the connection's.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "gateway",
+        "head",
+        "head_at",
+        "host",
+        "id",
+        "provider",
+        "refusal",
+        "remote",
+        "running",
+        "sent",
+        "started",
+        "status",
+        "until_close",
+        "upload",
+        "upstream",
+        "user",
+    )
+
+    def __init__(
+        self,
+        *,
+        head: RequestHead,
+        upload: Upload,
+        gateway: Gateway,
+        remote: str,
+        request_id: str,
+        started: float,
+    ) -> None:
+        self.head = head
+        self.upload = upload
+        self.gateway = gateway
+        self.id = request_id
+        self.remote = remote
+        self.started = started
+        self.user = ""
+        self.provider = ""
+        self.host = ""
+        self.upstream: UpstreamConnection | None = None
+        self.refusal: RequestError | None = None
+        self.running = False
+        self.abandoned = False
+        self.status = 0
+        self.head_at = 0.0
+        self.sent = 0
+        self.until_close = False
+
+    def begin(self) -> None:
+        """Note that the exchange runs.
+
+        Raises:
+            CancelledError: The client left before it did. A task that is cancelled
+                before its first step never runs, and would clean nothing up.
+        """
+        self.running = True
+        if self.abandoned:
+            raise asyncio.CancelledError
+
+    def answered(self, status: int, now: float) -> None:
+        """Note what the client is told, and when."""
+        self.status = status
+        self.head_at = now
+
+    def hang_up(self) -> None:
+        """Leave the present upstream connection, which then serves nobody again."""
+        upstream, self.upstream = self.upstream, None
+        self.upload.detach()
+        if upstream is not None:
+            self.sent = upstream.relayed
+            upstream.leave()
+            upstream.abort()
+
+    def end(self) -> None:
+        """Let go of everything."""
+        self.hang_up()
+        self.upload.forget()

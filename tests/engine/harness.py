@@ -1,0 +1,288 @@
+"""The engine under test: a real ``Server`` on a loopback socket, between raw wires.
+
+When a ``Gate`` is closed it asserts what must hold after every test whatsoever: no
+task, descriptor, connection or reserved byte is left, no exception went astray, and
+no credential stands in the log.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import socket
+import ssl
+from pathlib import Path
+from typing import Any, Final
+
+from ai_mux.config import UserConfig
+from ai_mux.credentials.credential import Credential
+from ai_mux.errors import Unavailable
+from ai_mux.logs import Log
+from ai_mux.providers.chatgpt import ChatGPT
+from ai_mux.providers.claude import Claude
+from ai_mux.proxy import sockets
+from ai_mux.proxy.engine import Engine
+from ai_mux.proxy.routes import Gateway, OpenPaths, Origin, Paths, Route
+from ai_mux.proxy.server import Server
+from ai_mux.proxy.upload import KEPT_BYTES_IN_ALL
+from ai_mux.secret import Secret
+from ai_mux.users import Users
+from ai_mux.wire.answers import Dialect
+
+from engine.upstream import Upstream
+from engine.wires import TlsWire, Wire, eventually, turns
+
+ALICE: Final = b"alice-madeup-token-1"
+BOB: Final = b"bob-madeup-token-22"
+FIRST: Final = "sk-ant-oat01-madeup-first"
+SECOND: Final = "sk-ant-oat01-madeup-second"
+
+
+class FakeClock:
+    """A clock that stands still until it is told to go."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class FakeTokens:
+    """Hands out a credential as a renewer does: fresh, after a wait, or not at all.
+
+    Attributes:
+        stale: The present credential must be renewed before it is used.
+        gone: Why there is no credential, or None.
+        open: While cleared, renewals wait.
+        refused: What ``renewed`` was told was refused, call by call.
+    """
+
+    def __init__(self) -> None:
+        self.credential = _credential(FIRST)
+        self.stale = False
+        self.gone: str | None = None
+        self.open = asyncio.Event()
+        self.open.set()
+        self.waiting = 0
+        self.refused: list[str | None] = []
+
+    def fresh(self) -> Credential | None:
+        if self.gone is not None:
+            raise Unavailable(self.gone)
+        return None if self.stale else self.credential
+
+    async def renewed(self, refused: Secret | None = None) -> Credential:
+        self.refused.append(None if refused is None else refused.reveal())
+        self.waiting += 1
+        try:
+            await self.open.wait()
+        finally:
+            self.waiting -= 1
+        if self.gone is not None:
+            raise Unavailable(self.gone)
+        self.stale = False
+        if refused is None or refused == self.credential.access:
+            self.credential = _credential(SECOND)
+        return self.credential
+
+
+def _credential(access: str) -> Credential:
+    return Credential(access=Secret(access), refresh=Secret("sk-ant-ort01-madeup"), expires_at=None)
+
+
+class Gate:
+    """A running engine and the provider behind it.
+
+    Attributes:
+        clock: Its clock; move it and call ``sweep``.
+        log: What it logged, line by line.
+        server: The server itself.
+        tokens: Who hands out the credential.
+        upstream: The provider.
+    """
+
+    def __init__(self, *, engine: str, upstream: Upstream, settings: dict[str, Any]) -> None:
+        self.clock = FakeClock()
+        self.tokens = FakeTokens()
+        self.upstream = upstream
+        self.lines: list[bytes] = []
+        self.astray: list[dict[str, Any]] = []
+        self._wires: list[Wire] = []
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(lambda _, context: self.astray.append(context))
+        self._tasks_before = asyncio.all_tasks()
+        self._tls_listener: ssl.SSLContext | None = settings.pop("tls_listener", None)
+        self._trust: Path | None = settings.pop("trust", None)
+        max_connections = settings.pop("max_connections", 1000)
+        level = settings.pop("log_level", "debug")
+        self._log = Log(level=level, write=self._write, clock=self.clock)
+        self.server = Server(
+            gateway=self.gateway(**settings),
+            engine=Engine(engine),
+            clock=self.clock,
+            log=self._log,
+            max_connections=max_connections,
+        )
+        self._listening = sockets.listen(host="127.0.0.1", port=0, path=None)
+        self.port: int = self._listening[0].getsockname()[1]
+        self.server.start(self._listening, self._tls_listener)
+
+    def _write(self, data: bytes, /) -> int:
+        self.lines.append(data)
+        return len(data)
+
+    def gateway(
+        self,
+        *,
+        users: bool = True,
+        any_path: bool = False,
+        configured: dict[bytes, bytes | None] | None = None,
+        base_path: bytes = b"",
+        head_timeout_s: float = 60,
+        head_timeout_is_cap: bool = False,
+        stream_idle_timeout_s: float = 300,
+        max_body_size: int = 64 * 1024 * 1024,
+    ) -> Gateway:
+        trust = self._trust
+        origin = Origin(
+            host="127.0.0.1" if trust is None else "localhost",
+            port=self.upstream.port,
+            ca_file=None if trust is None else str(trust),
+            tls=None if trust is None else sockets.client_tls(trust),
+        )
+        routes = {
+            provider.name.encode(): Route(
+                name=provider.name,
+                provider=provider,
+                origin=origin,
+                base_path=base_path,
+                paths=OpenPaths(["/*"]) if any_path else Paths(provider.paths),
+                tokens=self.tokens,
+                configured=configured or {},
+            )
+            for provider in (Claude(), ChatGPT())
+        }
+        people = [("alice", ALICE), ("bob", BOB)] if users else []
+        return Gateway(
+            users=Users([UserConfig(name=name, digest=hashlib.sha256(token).digest()) for name, token in people]),
+            routes=routes,
+            dialects={b"claude": Dialect.ANTHROPIC, b"chatgpt": Dialect.OPENAI},
+            guards_loopback=True,
+            head_timeout_s=head_timeout_s,
+            head_timeout_is_cap=head_timeout_is_cap,
+            stream_idle_timeout_s=stream_idle_timeout_s,
+            max_body_size=max_body_size,
+        )
+
+    # What a test does with it
+
+    async def client(self, *, window: int | None = None) -> Wire:
+        """Connect a client."""
+        wire = await Wire.to(self.port, window=window)
+        self._wires.append(wire)
+        return wire
+
+    async def tls_client(self, context: ssl.SSLContext) -> TlsWire:
+        """Connect a client over TLS."""
+        plain = await Wire.to(self.port)
+        self._wires.append(plain)
+        return await TlsWire(plain.sock, context, server=False).handshake()
+
+    async def ask(self, request: bytes) -> tuple[Wire, Wire]:
+        """Connect a client, send ``request``, and return the client and the provider's end."""
+        client = await self.client()
+        await client.send(request)
+        return client, await self.upstream.accept()
+
+    async def later(self, seconds: float) -> None:
+        """Let time pass, a second at a time, with the sweep that belongs to each."""
+        await turns(5)  # what was sent has been seen
+        whole, rest = divmod(seconds, 1)
+        for step in [1.0] * int(whole) + ([rest] if rest else []):
+            self.clock.now += step
+            self.server.sweep(self.clock.now)
+        await turns(5)
+
+    async def at_rest(self) -> None:
+        """Wait until no client is connected and no task, upstream request or reserved byte is left."""
+        await eventually(lambda: not self.server.connections, what="clients are still connected")
+        await eventually(lambda: not self.new_tasks(), what=f"tasks are left: {self.new_tasks()}")
+        assert self.reserved == 0
+
+    def new_tasks(self) -> set["asyncio.Task[Any]"]:
+        """Return the tasks that serve requests now."""
+        mine = {self.server._sweeper, *self.upstream._serving, asyncio.current_task()}
+        return {task for task in asyncio.all_tasks() - self._tasks_before - mine if not task.done()}
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that requests keep for a replay."""
+        return KEPT_BYTES_IN_ALL - self.server.budget._left
+
+    @property
+    def upstream_connections(self) -> int:
+        """Connections to the provider, idle or not."""
+        return len(self.server.pool._all)
+
+    # The end of every test
+
+    async def close(self) -> None:
+        """Stop, and assert that nothing is left."""
+        for wire in self._wires:
+            wire.close()
+        await self.server.end()
+        for sock in self._listening:
+            sock.close()
+        await self.upstream.close()
+        await eventually(lambda: not self.new_tasks(), what=f"tasks are left: {self.new_tasks()}")
+        await eventually(lambda: not self.server.pool._all, what="upstream connections are left")
+        assert not self.server.connections
+        assert self.reserved == 0
+        self._log.close()
+        self._loop.set_exception_handler(None)
+        assert not self.astray, self.astray
+        logged = b"".join(self.lines)
+        for secret in (ALICE, BOB, FIRST.encode(), SECOND.encode()):
+            assert secret not in logged
+
+
+def descriptors() -> dict[str, str]:
+    """Return what every open descriptor leads to; empty where the system does not tell."""
+    found: dict[str, str] = {}
+    listing = Path("/proc/self/fd")
+    for entry in listing.iterdir() if listing.is_dir() else ():
+        with contextlib.suppress(OSError):  # the listing's own
+            found[entry.name] = str(entry.readlink())
+    return found
+
+
+def post(
+    body: bytes = b"{}",
+    *,
+    path: bytes = b"/claude/v1/messages",
+    token: bytes = ALICE,
+    fields: bytes = b"",
+    chunked: bool = False,
+) -> bytes:
+    """Return a plausible POST; ``fields`` are whole lines."""
+    framing = b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: %d\r\n" % len(body)
+    return (
+        b"POST %b HTTP/1.1\r\nHost: gate.example\r\nAuthorization: Bearer %b\r\n" % (path, token)
+        + fields
+        + framing
+        + b"\r\n"
+        + (b"" if chunked else body)
+    )
+
+
+def get(path: bytes = b"/claude/v1/models", *, method: bytes = b"GET", fields: bytes = b"") -> bytes:
+    """Return a plausible bodyless request."""
+    return b"%b %b HTTP/1.1\r\nHost: gate.example\r\nx-api-key: %b\r\n%b\r\n" % (method, path, ALICE, fields)
+
+
+def ok(body: bytes = b"ok", fields: bytes = b"") -> bytes:
+    """Return a response with a length."""
+    return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (fields, len(body), body)
