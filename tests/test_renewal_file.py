@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from fakes.machine import names, run
 from fakes.renewing import Rig, claude_file, tokens_of, write
 from fakes.token_endpoint import TokenEndpoint, answers
 
@@ -339,7 +339,7 @@ async def test_field_note_2_a_token_that_cannot_be_saved_is_used_from_memory_unt
     assert tokens_of(rig.path) == ("access-1", "refresh-1")
     assert renewer.state().problem is None
     assert rig.endpoint.spent == ["refresh-0"]
-    assert sorted(os.listdir(rig.path.parent)) == [".ai-mux.lock", ".credentials.json"]
+    assert names(rig.path.parent) == [".ai-mux.lock", ".credentials.json"]
     after_us = rig.renewer()  # the lock is free again
     assert (await after_us.renewed()).access.reveal() == "access-1"
 
@@ -378,11 +378,10 @@ def small_disk(tmp_path):
     """A file system of its own with a few blocks."""
     where = tmp_path / "disk"
     where.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", where], capture_output=True, check=False)
-    if made.returncode != 0:
+    if not run("mount", "-t", "tmpfs", "-o", "size=64k", "none", where):
         pytest.skip("a small file system can only be mounted by root")
     yield where
-    subprocess.run(["umount", "-l", where], check=True)
+    assert run("umount", "-l", where)
 
 
 def fill(where: Path) -> Path:
@@ -408,7 +407,9 @@ async def test_a_full_disk_spends_nothing_and_one_that_fills_up_meanwhile_loses_
     ballast.unlink()
     rig.clock.pass_s(60)
     endpoint.script = [
-        lambda there, writer, body: (fill(small_disk), answers(*there.exchange(body))(there, writer, body)) and None
+        lambda there, writer, body: (
+            (fill(small_disk), answers(*there.exchange(body))(there, writer, body)) and None
+        )
     ]
     assert (await renewer.renewed()).access.reveal() == "access-1"
     assert tokens_of(rig.path) == ("access-1", "refresh-1")
@@ -420,8 +421,7 @@ async def test_a_file_that_is_a_mount_of_its_own_is_refused_before_anything_is_s
     outside = tmp_path / "outside.json"
     shutil.move(rig.path, outside)
     rig.path.touch(mode=0o600)
-    made = subprocess.run(["mount", "--bind", outside, rig.path], capture_output=True, check=False)
-    if made.returncode != 0:
+    if not run("mount", "--bind", outside, rig.path):
         pytest.skip("only root can mount")
     try:
         renewer = rig.renewer()
@@ -430,7 +430,7 @@ async def test_a_file_that_is_a_mount_of_its_own_is_refused_before_anything_is_s
         assert "mount the directory" in renewer.state().problem
         assert endpoint.requests == []
     finally:
-        subprocess.run(["umount", "-l", rig.path], check=True)
+        assert run("umount", "-l", rig.path)
 
 
 # A crash at each step
@@ -460,7 +460,7 @@ async def test_a_crash_at_any_step_leaves_a_whole_file_that_the_next_start_can_u
         assert (await renewer.renewed()).access.reveal() == "access-1"
         assert tokens_of(rig.path) == ("access-1", "refresh-1")
         if before == ("access-0", "refresh-0"):
-            assert sorted(os.listdir(rig.path.parent)) == [".ai-mux.lock", ".credentials.json"]
+            assert names(rig.path.parent) == [".ai-mux.lock", ".credentials.json"]
     assert stat.S_IMODE(rig.path.stat().st_mode) == 0o600
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fakes.machine import names
 from fakes.renewing import Rig, claude_file, jwt, tokens_of, write
 from fakes.token_endpoint import TokenEndpoint, answers
 
@@ -152,7 +153,7 @@ async def test_the_file_keeps_its_unknown_keys_its_unit_and_its_mode(rig):
         "mcpOAuth": {"kept": 0.1},
     }
     assert stat.S_IMODE(rig.path.stat().st_mode) == 0o600
-    assert sorted(os.listdir(rig.path.parent)) == [".ai-mux.lock", ".credentials.json"]
+    assert names(rig.path.parent) == [".ai-mux.lock", ".credentials.json"]
 
 
 async def test_the_request_is_honest_about_who_asks(rig):

@@ -87,7 +87,9 @@ async def test_nothing_is_sent_to_an_endpoint_whose_certificate_is_not_trusted(c
 
 
 async def test_nothing_is_sent_without_the_configured_certificates(endpoint, tmp_path):
-    outcome = await Client(endpoint.url, ca_file=str(tmp_path / "none.pem")).post({"refresh_token": "refresh-0"})
+    outcome = await Client(endpoint.url, ca_file=str(tmp_path / "none.pem")).post(
+        {"refresh_token": "refresh-0"}
+    )
     assert isinstance(outcome, NotSent)
     assert "none.pem" in outcome.reason
     assert endpoint.requests == []
@@ -200,7 +202,9 @@ async def test_an_answer_without_a_token_is_passing_60_s_doubling_up_to_the_inte
     assert (await renewer.renewed()).access.reveal() == "access-1"
 
 
-@pytest.mark.parametrize(("field", "waits_s"), [("7", 7), ("junk", 60), (None, 60), ("0", 1), ("999999999", 86400)])
+@pytest.mark.parametrize(
+    ("field", "waits_s"), [("7", 7), ("junk", 60), (None, 60), ("0", 1), ("999999999", 86400)]
+)
 async def test_a_429_is_honoured(rig, field, waits_s):
     rig.file(left_s=-5)
     fields = {} if field is None else {"Retry_After": field}
@@ -279,7 +283,9 @@ async def test_field_note_4_a_dead_credential_is_not_hammered_until_its_file_cha
     assert str(rig.path.parent) in mend
     assert ("codex login" in mend) if chatgpt else ("/login" in mend)
     if chatgpt:
-        write(rig.path, json.dumps({**ended, "access_token": "access-new", "expires_at": rig.clock.wall + 7200}))
+        write(
+            rig.path, json.dumps({**ended, "access_token": "access-new", "expires_at": rig.clock.wall + 7200})
+        )
     else:
         rig.file(left_s=7200, access="access-new", refresh="refresh-new")
     await renewer.check()
@@ -315,7 +321,11 @@ async def test_a_refusal_is_checked_against_the_file_once_more(rig):
 
 async def test_no_secret_is_logged_or_told_whatever_happens(rig):
     rig.file(left_s=-5, access="access-SENTINEL-0", refresh="refresh-SENTINEL-0")
-    echo = {"error": "invalid_request", "error_description": "what is refresh-SENTINEL-0?", "token": "SENTINEL"}
+    echo = {
+        "error": "invalid_request",
+        "error_description": "what is refresh-SENTINEL-0?",
+        "token": "SENTINEL",
+    }
     rig.endpoint.script = [reset, answers(400, echo), answers(200, b"SENTINEL refresh-SENTINEL-0"), html]
     renewer = rig.renewer()
     told = []
@@ -333,7 +343,10 @@ async def test_the_answer_s_secrets_stay_out_of_the_log_too(tmp_path, endpoint):
     rig = Rig(tmp_path, endpoint, chatgpt=True)
     access = jwt(iat=rig.clock.wall, exp=rig.clock.wall + 3600)
     endpoint.script = [
-        answers(200, {"access_token": access, "refresh_token": "refresh-n", "id_token": jwt(email="a@example.org")})
+        answers(
+            200,
+            {"access_token": access, "refresh_token": "refresh-n", "id_token": jwt(email="a@example.org")},
+        )
     ]
     write(rig.path, json.dumps({"access_token": "a", "refresh_token": "refresh-0", "expires_at": 5}))
     renewer = rig.renewer()

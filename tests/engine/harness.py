@@ -256,7 +256,8 @@ def descriptors() -> dict[str, str]:
     for entry in listing.iterdir() if listing.is_dir() else ():
         with contextlib.suppress(OSError):  # the listing's own
             found[entry.name] = str(entry.readlink())
-    return found
+    # libuv opens that one when it first needs to, and keeps it.
+    return {fd: to for fd, to in found.items() if to != "/dev/null"}
 
 
 def post(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-DEADLINE_S: Final = 10.0
+DEADLINE_S: Final = 5.0
 _PIECE: Final = 64 * 1024
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close with RST
 

@@ -5,17 +5,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from fakes.clock import FakeClock
+from fakes.records import Records
+from fakes.token_endpoint import TokenEndpoint
+
 from ai_mux.credentials.endpoint import TokenEndpoint as Client
 from ai_mux.credentials.refresh import Renewer
 from ai_mux.providers.chatgpt import PROVIDER as CHATGPT
 from ai_mux.providers.claude import PROVIDER as CLAUDE
 from ai_mux.storage.files import FileStore
-from fakes.clock import FakeClock
-from fakes.records import Records
-from fakes.token_endpoint import TokenEndpoint
 
 
-def claude_file(path: Path, *, access: str = "access-0", refresh: str | None = "refresh-0", ends: float | None) -> None:
+def claude_file(
+    path: Path, *, access: str = "access-0", refresh: str | None = "refresh-0", ends: float | None
+) -> None:
     """Write a file as Claude Code does, with keys of its own beside ours."""
     login = {
         "accessToken": access,
@@ -59,7 +62,9 @@ class Rig:
         self.provider = CHATGPT if chatgpt else CLAUDE
         self.path = directory / self.provider.name / self.provider.credential_file
 
-    def file(self, *, left_s: float | None, access: str = "access-0", refresh: str | None = "refresh-0") -> None:
+    def file(
+        self, *, left_s: float | None, access: str = "access-0", refresh: str | None = "refresh-0"
+    ) -> None:
         ends = None if left_s is None else self.clock.wall + left_s
         claude_file(self.path, access=access, refresh=refresh, ends=ends)
 

@@ -68,7 +68,9 @@ class TokenEndpoint:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         lines = head.split("\r\n")
-        fields = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines[1:] if line)}
+        fields = {
+            name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines[1:] if line)
+        }
         body = json.loads(await reader.readexactly(int(fields["content-length"])))
         self.headers.append(fields)
         self.requests.append(body)
@@ -99,7 +101,9 @@ def send(writer: asyncio.StreamWriter, status: int, body: object, **fields: str)
     """Answer with JSON, or with bytes as they are."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
-    writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(raw)}\r\nConnection: close\r\n{more}\r\n".encode() + raw)
+    writer.write(
+        f"HTTP/1.1 {status} X\r\nContent-Length: {len(raw)}\r\nConnection: close\r\n{more}\r\n".encode() + raw
+    )
 
 
 # What a request may meet instead of an answer

@@ -4,12 +4,12 @@ Everything that is not named here passes byte for byte, in its place. What is
 named is looked at once, by index; the other lines are never touched.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from ai_mux.wire.http1 import CHUNKED, Notable, RequestHead, ResponseHead
+from ai_mux.wire.http1 import CHUNKED, HEAD_END, Notable, RequestHead, ResponseHead, place
 
 # What the client says to us and not to the provider. Forwarding the first four
 # would hand our users' tokens to a third party.
@@ -74,6 +74,9 @@ _CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"i
 _REMEMBERED: Final = 256
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 
+Edit = tuple[int, int, bytes]
+"""Where a line starts and ends in a raw head, and what takes its place; nothing removes it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
@@ -104,35 +107,32 @@ class RequestRules:
         changes: The provider's own.
     """
 
-    __slots__ = ("_drop", "_ends", "_families", "_include", "_put")
+    __slots__ = ("_dropped", "_families", "_include", "_put")
 
     def __init__(self, *, host: bytes, configured: Mapping[bytes, bytes | None], changes: Changes) -> None:
-        put: dict[bytes, bytes] = {}
-        spelled: dict[bytes, bytes] = {}
-        drop = set(_DROPPED_FROM_REQUESTS | changes.drop)
-        members = dict(changes.include)
+        put: dict[bytes, tuple[bytes, bytes]] = {}
+        dropped = set(_DROPPED_FROM_REQUESTS | changes.drop)
+        include = dict(changes.include)
         for name, value in configured.items():
-            lower = name.lower()
             if value is None:
-                drop.add(lower)
+                dropped.add(name.lower())
             else:
-                put[lower], spelled[lower] = value, name
+                put[name.lower()] = (name, value)
         for name, value in ((b"Host", host), *changes.put):
-            put[name.lower()], spelled[name.lower()] = value, name
-        for name in tuple(members):
-            if name in put:
-                put[name] = _with_member(put[name], members.pop(name))
+            put[name.lower()] = (name, value)
+        for name in include.keys() & put.keys():
+            spelled, value = put[name]
+            put[name] = (spelled, _with_member(value, include.pop(name)))
         self._put = put
-        self._ends = tuple((name, spelled[name] + b": " + value) for name, value in put.items())
-        self._include = members
-        self._drop = frozenset(name for name in drop if not name.endswith(b"*"))
-        self._families = tuple(name[:-1] for name in drop if name.endswith(b"*"))
+        self._include = include
+        self._dropped = frozenset(name for name in dropped if not name.endswith(b"*"))
+        self._families = tuple(name[:-1] for name in dropped if name.endswith(b"*"))
 
     @property
     def notable(self) -> frozenset[bytes]:
         """The lower-case names that the head parser must note for these rules."""
         families = {name + b"*" for name in self._families}
-        return self._drop | families | self._put.keys() | self._include.keys()
+        return self._dropped | families | self._put.keys() | self._include.keys()
 
     def apply(self, head: RequestHead, target: bytes) -> bytes:
         """Return the head as it goes upstream, blank line included.
@@ -141,36 +141,32 @@ class RequestRules:
             head: The client's. It is left as it is, because a replay needs it again.
             target: The request target upstream.
         """
-        raw, notable = head.raw, head.notable
-        put, drop = self._put, self._drop
-        at = raw.find(b"\r\n")
-        pieces = [b"%b %b HTTP/1.1" % (head.method, target)]
-        named = _named_by_connection(head.fields)
+        raw, fields = head.raw, head.fields
+        notable = head.notable
+        put, dropped = self._put, self._dropped
+        named = _named_by_connection(fields)
         if named:
-            notable = _with_named(named, head)
-        done: set[bytes] = set()
-        encodings: list[Notable] = []
-        included: dict[bytes, list[Notable]] = {}
-        changed: list[tuple[int, int, bytes]] = []
+            notable, fields = _without_named(named, head)
+        edits: list[Edit] = [(0, raw.find(b"\r\n"), b"%b %b HTTP/1.1" % (head.method, target))]
+        placed: set[bytes] = set()
         for field in notable:
-            start, end, name, _ = field
-            if name in put:
-                if name in done:
-                    changed.append((start, end, b""))
-                else:
-                    done.add(name)
-                    changed.append((start, end, raw[start : start + len(name)] + b": " + put[name]))
-            elif name in drop or name.startswith(self._families):
-                changed.append((start, end, b""))
-            elif name == b"accept-encoding":
-                encodings.append(field)
-            elif name in self._include:
-                included.setdefault(name, []).append(field)
-        ends = [line for name, line in self._ends if name not in done]
-        _restrict_encodings(raw, encodings, changed, ends)
+            name = field[1]
+            if name in put and name not in placed:
+                placed.add(name)
+                start, end = place(raw, field)
+                edits.append((start, end, raw[start : start + len(name)] + b": " + put[name][1]))
+            elif name in put or name in dropped or name.startswith(self._families):
+                edits.append((*place(raw, field), b""))
+        if named:
+            edits += _edits_for_named(named, raw)
+        added = [b"%b: %b" % line for name, line in put.items() if name not in placed]
+        encodings = fields.get(b"accept-encoding")
+        if encodings is None or _kept_codings(encodings) != encodings:
+            _restrict_codings(raw, notable, edits, added)
         for name, member in self._include.items():
-            _include_member(raw, name, member, included.get(name, ()), changed, ends)
-        return _spliced(raw, pieces, at, changed, ends)
+            if not _has_member(fields.get(name, b""), member):
+                _add_member(raw, notable, name, member, edits=edits, added=added)
+        return _edited(raw, edits, added)
 
 
 def respond(head: ResponseHead, *, id_field: bytes, request_id: str, decoded: bool, close: bool) -> bytes:
@@ -186,54 +182,49 @@ def respond(head: ResponseHead, *, id_field: bytes, request_id: str, decoded: bo
     """
     raw = head.raw
     notable = head.notable
-    at = raw.find(b"\r\n")
-    pieces = [raw[:at] if raw.startswith(b"HTTP/1.1") else b"HTTP/1.1" + raw[8:at]]
+    edits: list[Edit] = [] if raw.startswith(b"HTTP/1.1") else [(0, 8, b"HTTP/1.1")]
     named = _named_by_connection(head.fields)
     if named:
-        notable = _with_named(named, head)
-    takes_chunks = head.length == CHUNKED and not decoded
-    changed = [
-        (start, end, b"")
-        for start, end, name, _ in notable
-        if name in _DROPPED_FROM_RESPONSES
-        or name.startswith(b"proxy-")
-        or (name == b"transfer-encoding" and not takes_chunks)
-    ]
-    ends = []
+        notable, _ = _without_named(named, head)
+        edits += _edits_for_named(named, raw)
+    for field in notable:
+        name = field[1]
+        if (
+            name in _DROPPED_FROM_RESPONSES
+            or name.startswith(b"proxy-")
+            or (name == b"transfer-encoding" and (decoded or head.length != CHUNKED))
+        ):
+            edits.append((*place(raw, field), b""))
+    added = []
     if id_field not in head.fields:
-        ends.append(id_field + b": " + request_id.encode("ascii"))
+        added.append(id_field + b": " + request_id.encode("ascii"))
     if close:
-        ends.append(b"Connection: close")
-    return _spliced(raw, pieces, at, changed, ends)
+        added.append(b"Connection: close")
+    return _edited(raw, edits, added) if edits or added else raw
 
 
-def _spliced(
-    raw: bytes, pieces: list[bytes], at: int, changed: list[tuple[int, int, bytes]], ends: list[bytes]
-) -> bytes:
-    """Return a head with some of its fields replaced or left out, and some added.
-
-    Args:
-        raw: The head as it came.
-        pieces: What replaces its first line.
-        at: Where the first line ends.
-        changed: (start, end, what replaces it or nothing) of fields.
-        ends: Further fields.
-    """
-    changed.sort()
-    for start, end, line in changed:
-        pieces.append(raw[at : start if line else start - 2])
+def _edited(raw: bytes, edits: list[Edit], added: list[bytes]) -> bytes:
+    """Return a head with some of its lines replaced or left out, and some added."""
+    edits.sort()
+    pieces = []
+    at = 0
+    for start, end, line in edits:
         if line:
+            pieces.append(raw[at:start])
             pieces.append(line)
+        else:
+            pieces.append(raw[at : start - 2])  # the CR LF before it goes with it
         at = end
     pieces.append(raw[at:-4])
-    for line in ends:
+    for line in added:
         pieces.append(b"\r\n")
         pieces.append(line)
-    pieces.append(b"\r\n\r\n")
+    pieces.append(HEAD_END)
     return b"".join(pieces)
 
 
 def _named_by_connection(fields: Mapping[bytes, bytes]) -> frozenset[bytes]:
+    """Return the lower-case names that Connection removes (RFC 9110, 7.6.1)."""
     connection = fields.get(b"connection")
     return _NOTHING if connection is None else _names_in(connection)
 
@@ -243,39 +234,38 @@ def _names_in(connection: bytes) -> frozenset[bytes]:
     return frozenset(name.strip(b" \t") for name in connection.lower().split(b",")) - _NEVER_NAMED
 
 
-def _with_named(named: frozenset[bytes], head: RequestHead | ResponseHead) -> list[Notable]:
-    """Return the notable fields with those that Connection names among them, to be dropped."""
-    raw = head.raw
-    notable = [field for field in head.notable if field.name not in named]
+def _without_named(
+    named: frozenset[bytes], head: RequestHead | ResponseHead
+) -> tuple[list[Notable], dict[bytes, bytes]]:
+    notable = [field for field in head.notable if field[1] not in named]
+    return notable, {name: value for name, value in head.fields.items() if name not in named}
+
+
+def _edits_for_named(named: frozenset[bytes], raw: bytes) -> list[Edit]:
+    edits: list[Edit] = []
     at = raw.find(b"\r\n")
     while (end := raw.find(b"\r\n", at + 2)) > at + 2:
-        name = raw[at + 2 : end].partition(b":")[0].lower()
-        if name in named:
-            notable.append(Notable(at + 2, end, b"connection", b""))
+        if raw[at + 2 : end].partition(b":")[0].lower() in named:
+            edits.append((at + 2, end, b""))
         at = end
-    notable.sort()
-    return notable
+    return edits
 
 
-def _restrict_encodings(
-    raw: bytes, encodings: list[Notable], changed: list[tuple[int, int, bytes]], ends: list[bytes]
-) -> None:
-    left = False
-    for start, end, name, value in encodings:
-        kept = _kept_codings(value)
-        if kept == value:
-            left = True
-        elif kept:
-            changed.append((start, end, raw[start : start + len(name)] + b": " + kept))
-            left = True
-    if left:
-        changed += [(start, end, b"") for start, end, _, value in encodings if not _kept_codings(value)]
-    elif encodings:
-        start, end, name, _ = encodings[0]
-        changed.append((start, end, raw[start : start + len(name)] + b": identity"))
-        changed += [(start, end, b"") for start, end, _, _ in encodings[1:]]
+def _restrict_codings(raw: bytes, notable: list[Notable], edits: list[Edit], added: list[bytes]) -> None:
+    """Leave only codings that are known; ask for none where that leaves nothing."""
+    asked = [(place(raw, field), field) for field in notable if field[1] == b"accept-encoding"]
+    if not asked:
+        added.append(b"Accept-Encoding: identity")
+    elif not any(_kept_codings(field[3]) for _, field in asked):
+        start, end = asked[0][0]
+        edits.append((start, end, raw[start : start + len(b"accept-encoding")] + b": identity"))
+        edits += [(start, end, b"") for (start, end), _ in asked[1:]]
     else:
-        ends.append(b"Accept-Encoding: identity")
+        for (start, end), field in asked:
+            kept = _kept_codings(field[3])
+            if kept != field[3]:
+                spelled = raw[start : start + len(b"accept-encoding")]
+                edits.append((start, end, spelled + b": " + kept if kept else b""))
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -285,25 +275,22 @@ def _kept_codings(value: bytes) -> bytes:
     return value if len(kept) == len(members) else b", ".join(kept)
 
 
-def _include_member(
-    raw: bytes,
-    name: bytes,
-    member: bytes,
-    found: Sequence[Notable],
-    changed: list[tuple[int, int, bytes]],
-    ends: list[bytes],
-) -> None:
-    for field in found:
-        if member in field.value and member in [part.strip(b" \t") for part in field.value.split(b",")]:
-            return
-    if not found:
-        ends.append(name + b": " + member)
-        return
-    start, end, _, value = found[-1]
-    line = raw[start:end].rstrip(b" \t") + b"," if value else raw[start : start + len(name)] + b": "
-    changed.append((start, end, line + member))
+def _has_member(value: bytes, member: bytes) -> bool:
+    return member in value and member in [part.strip(b" \t") for part in value.split(b",")]
 
 
 def _with_member(value: bytes, member: bytes) -> bytes:
-    present = member in [part.strip(b" \t") for part in value.split(b",")]
-    return value if present else value + b"," + member
+    return value if _has_member(value, member) else value + b"," + member
+
+
+def _add_member(
+    raw: bytes, notable: list[Notable], name: bytes, member: bytes, *, edits: list[Edit], added: list[bytes]
+) -> None:
+    """Append a member to the last field of a name, or add the field."""
+    found = [field for field in notable if field[1] == name]
+    if not found:
+        added.append(name + b": " + member)
+        return
+    start, end = place(raw, found[-1])
+    line = raw[start:end].rstrip(b" \t") + b"," if found[-1][3] else raw[start : start + len(name)] + b": "
+    edits.append((start, end, line + member))

@@ -15,7 +15,7 @@ is how requests are smuggled (RFC 9112, 11.2), so in doubt the answer is 400.
 import re
 from collections.abc import Callable, Collection
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
@@ -60,20 +60,9 @@ _ONCE: Final = {
 }
 
 
-class Notable(NamedTuple):
-    """A field that matters, where it stands in the raw head.
-
-    Attributes:
-        start: The index of its first byte.
-        end: The index behind its last byte; CR LF follow.
-        name: In lower case.
-        value: Without the white space around it.
-    """
-
-    start: int
-    end: int
-    name: bytes
-    value: bytes
+Notable = tuple[int, bytes, bytes, bytes]
+"""A field that matters: where it starts, or -1 for where its spelling is first found; its
+lower-case name; how it begins on the wire, CR LF before it included; its value, stripped."""
 
 
 class FieldNames:
@@ -84,32 +73,32 @@ class FieldNames:
 
     Attributes:
         plain: Spellings of names that do not matter.
+        notable: What ``look_up`` found for the others.
     """
 
-    __slots__ = ("_families", "_names", "_notable", "plain")
+    __slots__ = ("_families", "_names", "notable", "plain")
 
     def __init__(self, names: Collection[bytes]) -> None:
         """Note these lower-case names; one that ends in ``*`` notes a whole family."""
         self._names = frozenset(name for name in names if not name.endswith(b"*"))
         self._families = tuple(name[:-1] for name in names if name.endswith(b"*"))
-        self._notable: dict[bytes, tuple[bytes, bytes]] = {}
+        self.notable: dict[bytes, tuple[bytes, bytes]] = {}
         self.plain: set[bytes] = set()
 
     def look_up(self, spelled: bytes) -> tuple[bytes, bytes] | None:
         """Return a name in lower case, and how its field begins on the wire; None if it does not matter."""
-        known = self._notable.get(spelled)
+        known = self.notable.get(spelled)
         if known is not None:
             return known
         lower = spelled.lower()
-        matters = lower in self._names or lower.startswith(self._families)
-        has_room = len(spelled) <= _NAME_BYTES and len(self.plain) + len(self._notable) < _NAMES_REMEMBERED
-        if not matters:
+        has_room = len(spelled) <= _NAME_BYTES and len(self.plain) + len(self.notable) < _NAMES_REMEMBERED
+        if lower not in self._names and not lower.startswith(self._families):
             if has_room:
                 self.plain.add(spelled)
             return None
         known = (lower, b"\r\n" + spelled + b":")
         if has_room:
-            self._notable[spelled] = known
+            self.notable[spelled] = known
         return known
 
 
@@ -222,11 +211,11 @@ def parse_request(raw: bytes, names: FieldNames) -> RequestHead:
     if count > REQUEST_FIELDS:
         raise HeadTooLarge(f"The request has more than {REQUEST_FIELDS} header fields.")
     head.notable = notable = _note(raw, sent, names, repeated=count != len(sent))
-    head.fields = fields = {name: value for _, _, name, value in notable}
+    head.fields = fields = {name: value for _, name, _, value in notable}
     if len(fields) < len(notable):
         head.fields = fields = _listed(notable)
         for name, problem in _ONCE.items():
-            if sum(name == field.name for field in notable) > 1:
+            if sum(name == field[1] for field in notable) > 1:
                 raise BadRequest(problem)
 
     host = fields.get(b"host")
@@ -285,11 +274,11 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
     if count > RESPONSE_FIELDS:
         raise UpstreamError(f"the response has more than {RESPONSE_FIELDS} header fields")
     head.notable = notable = _note(raw, sent, names, repeated=count != len(sent))
-    head.fields = fields = {name: value for _, _, name, value in notable}
+    head.fields = fields = {name: value for _, name, _, value in notable}
     if len(fields) < len(notable):
         head.fields = fields = _listed(notable)
         for name in (b"content-length", b"transfer-encoding"):
-            if sum(name == field.name for field in notable) > 1:
+            if sum(name == field[1] for field in notable) > 1:
                 raise UpstreamError(f"the response has more than one {name.decode('ascii')}")
 
     declared, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
@@ -313,40 +302,45 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
 
 def _count(raw: bytes) -> int:
     """Return how many fields a head has. llhttp lets nothing but CR LF end a line, and no line fold."""
-    return raw.count(b"\r\n") - 2
+    return raw.count(b"\n") - 2
 
 
 def _listed(notable: list[Notable]) -> dict[bytes, bytes]:
     fields: dict[bytes, bytes] = {}
-    for _, _, name, value in notable:
+    for _, name, _, value in notable:
         fields[name] = fields[name] + b", " + value if name in fields else value
     return fields
 
 
 def _note(raw: bytes, sent: dict[bytes, bytes], names: FieldNames, *, repeated: bool) -> list[Notable]:
-    """Find the notable fields in the raw head, in their order."""
-    plain = names.plain
+    """Return the notable fields, in their order."""
+    plain, known = names.plain, names.notable
     notable: list[Notable] = []
-    at = 0
     for spelled in [name for name in sent if name not in plain]:
-        known = names.look_up(spelled)
-        if known is not None:
-            name, beginning = known
-            at = raw.find(beginning, at)
-            end = raw.find(b"\r\n", at + 2)
-            notable.append(Notable(at + 2, end, name, sent[spelled].rstrip(b" \t")))
-            if repeated:
-                _note_again(raw, beginning, name, end, notable)
-    if repeated:
-        notable.sort()
+        found = known.get(spelled) or names.look_up(spelled)
+        if found is not None:
+            notable.append((-1, *found, sent[spelled].rstrip(b" \t")))
+    return _note_all(raw, notable) if repeated else notable
+
+
+def _note_all(raw: bytes, firsts: list[Notable]) -> list[Notable]:
+    """Find the further fields of repeated spellings, of which the dictionary holds the first only."""
+    notable: list[Notable] = []
+    for _, name, beginning, _ in firsts:
+        at = -1
+        while (at := raw.find(beginning, at + 1)) >= 0:
+            value = raw[at + len(beginning) : raw.find(b"\r\n", at + 2)]
+            notable.append((at + 2, name, beginning, value.strip(b" \t")))
+    notable.sort()
     return notable
 
 
-def _note_again(raw: bytes, beginning: bytes, name: bytes, after: int, notable: list[Notable]) -> None:
-    """Find the further fields of a spelling, of which the dictionary holds the first only."""
-    while (at := raw.find(beginning, after)) >= 0:
-        after = raw.find(b"\r\n", at + 2)
-        notable.append(Notable(at + 2, after, name, raw[at + len(beginning) : after].strip(b" \t")))
+def place(raw: bytes, field: Notable) -> tuple[int, int]:
+    """Return where a notable field starts in its raw head, and where it ends, CR LF not included."""
+    start = field[0]
+    if start < 0:
+        start = raw.find(field[2]) + 2
+    return start, raw.find(b"\r\n", start)
 
 
 def _read_request_line(head: RequestHead, line: bytes) -> None:

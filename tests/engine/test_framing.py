@@ -1,0 +1,612 @@
+"""Where messages begin and end: chunks, lengths, interim responses, HEAD, HTTP/1.0, malformed heads.
+
+The numbers are the points of "What bites" in the design, section 4.
+"""
+
+import pytest
+from engine.harness import ALICE, Gate, get, ok, post
+from engine.wires import Ended
+
+CHUNKS = b"5\r\nhello\r\n1;ext=1\r\n \r\n000A\r\n0123456789\r\n0\r\n\r\n"
+TRAILED = b"3\r\nabc\r\n0\r\nX-Checksum: 1\r\nx_other:  2 \r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nrequest-id: r\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("body", [CHUNKS, TRAILED, b"0\r\n\r\n"], ids=["chunks", "trailers", "empty"])
+async def test_a_chunked_response_cut_anywhere_arrives_byte_for_byte(gate: Gate, body: bytes):
+    """Trailers and extensions pass; each connection is reused, so each end was seen at its byte."""
+    client = await gate.client()
+    provider = None
+    for cut in range(1, len(HEAD + body)):
+        await client.send(post())
+        provider = provider or await gate.upstream.accept()
+        await provider.message()
+        await provider.send_slowly(HEAD + body, [cut])
+        answer = await client.message()
+        assert answer.raw_head + answer.raw_body == HEAD + body, cut
+    assert len(gate.upstream.accepted) == 1
+    assert await gate.upstream.nobody_comes()
+
+
+async def test_a_chunked_response_in_single_bytes_arrives_byte_for_byte(gate: Gate):
+    client, provider = await gate.ask(post())
+    await provider.message()
+    await provider.send_slowly(HEAD + TRAILED, list(range(len(HEAD + TRAILED))))
+    answer = await client.message()
+    assert answer.raw_head + answer.raw_body == HEAD + TRAILED
+
+
+async def test_a_chunked_request_cut_anywhere_is_framed_anew_with_the_same_body(gate: Gate):
+    head = post(chunked=True)
+    body = b"5\r\nhello\r\n1;ext=1\r\n \r\n000A\r\n0123456789\r\n0\r\nX-Trailer: gone\r\n\r\n"
+    client = await gate.client()
+    provider = None
+    for cut in range(1, len(head + body)):
+        await client.send_slowly(head + body, [cut])
+        provider = provider or await gate.upstream.accept()
+        arrived = await provider.message()
+        assert arrived.body == b"hello 0123456789", cut
+        assert b"X-Trailer" not in arrived.raw_body
+        assert b"ext" not in arrived.raw_body
+        await provider.send(ok())
+        assert (await client.message()).body == b"ok"
+    assert len(gate.upstream.accepted) == 1
+
+
+@pytest.mark.parametrize("length", [0, 1, 7])
+async def test_a_response_with_a_length_cut_anywhere_arrives_byte_for_byte(gate: Gate, length: int):
+    whole = ok(b"x" * length, b"request-id: r\r\n")
+    client = await gate.client()
+    provider = None
+    for cut in range(1, len(whole)):
+        await client.send(post())
+        provider = provider or await gate.upstream.accept()
+        await provider.message()
+        await provider.send_slowly(whole, [cut])
+        assert await client.exactly(len(whole)) == whole
+    assert len(gate.upstream.accepted) == 1
+
+
+# Point 1: interim responses
+
+
+@pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints"])
+async def test_interim_responses_are_swallowed_and_end_nothing(gate: Gate, interim: bytes):
+    """Point 1: a connection pooled after ``100 Continue`` would give one user another's answer."""
+    client, provider = await gate.ask(post())
+    await provider.message()
+    await provider.send(b"HTTP/1.1 %b\r\nLink: </x>\r\n\r\n" % interim, b"HTTP/1.1 %b\r\n\r\n" % interim)
+    other = await gate.client()
+    await other.send(post(b"other"))
+    other_provider = await gate.upstream.accept()  # not the connection that still owes an answer
+    await other_provider.message()
+    await other_provider.send(ok(b"for the other"))
+    await provider.send(ok(b"for the one", b"request-id: r\r\n"))
+    answer = await client.message()
+    assert answer.raw_head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.body == b"for the one"
+    assert (await other.message()).body == b"for the other"
+
+
+async def test_an_interim_response_and_the_final_one_in_one_piece_are_told_apart(gate: Gate):
+    """Point 1."""
+    client, provider = await gate.ask(post())
+    await provider.message()
+    await provider.send(b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b"final"))
+    assert (await client.message()).body == b"final"
+
+
+async def test_interim_responses_without_end_are_a_502(gate: Gate):
+    client, provider = await gate.ask(post())
+    await provider.message()
+    await provider.send(b"HTTP/1.1 102 Processing\r\n\r\n" * 100)
+    assert (await client.message()).status == 502
+
+
+# Point 2: whether a connection is kept
+
+
+@pytest.mark.parametrize(
+    ("response", "kept"),
+    [
+        (ok(), True),
+        (ok(fields=b"Connection: close\r\n"), False),
+        (ok(fields=b"Connection: Close, x\r\n"), False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", True),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n", True),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", False),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", True),
+    ],
+)
+async def test_a_connection_is_reused_only_where_the_provider_keeps_it(gate: Gate, response: bytes, kept: bool):
+    """Point 2."""
+    client = await gate.client()
+    await client.send(get())
+    provider = await gate.upstream.accept()
+    await provider.message()
+    await provider.send(response)
+    assert (await client.message()).get(b"connection") is None
+    await client.send(get())
+    again = provider if kept else await gate.upstream.accept()
+    await again.message()
+    await again.send(ok())
+    assert (await client.message()).status == 200
+
+
+# Point 4: early responses
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_an_early_413_reaches_the_client_and_both_sides_are_closed(gate: Gate, chunked: bool):
+    """Point 4: the provider answers while the client still uploads."""
+    head = post(chunked=chunked) if chunked else post(b"x" * 100_000)[: -100_000]
+    client, provider = await gate.ask(head)
+    await provider.until(b"\r\n\r\n")
+    refusal = b"HTTP/1.1 413 Too Large\r\nrequest-id: r\r\nContent-Length: 3\r\n\r\nbig"
+    await provider.send(refusal)
+    answer = await client.message()
+    assert answer.status == 413
+    assert answer.body == b"big"
+    assert answer.get(b"connection") == b"close"
+    await provider.end()
+    await client.send(b"5\r\nhello\r\n" if chunked else b"x" * 1000)  # still taken, and thrown away
+    assert not (await client.end()).reset
+    client.close()
+    await gate.at_rest()
+
+
+async def test_a_client_that_uploads_on_after_an_early_answer_is_cut_off_after_a_megabyte(gate: Gate):
+    """Point 4: the linger is bounded in bytes."""
+    client, provider = await gate.ask(post(b"x" * 10_000_000)[:-10_000_000])
+    await provider.until(b"\r\n\r\n")
+    await provider.send(ok(b"early"))
+    assert (await client.message()).body == b"early"
+    with pytest.raises(OSError):
+        for _ in range(100):
+            await client.send(b"x" * 100_000)
+    await gate.at_rest()
+
+
+async def test_a_client_that_stays_after_an_early_answer_is_cut_off_after_two_seconds(gate: Gate):
+    """Point 4: the linger is bounded in time."""
+    client, provider = await gate.ask(post(b"x" * 10_000)[:-10_000])
+    await provider.until(b"\r\n\r\n")
+    await provider.send(ok(b"early"))
+    assert (await client.message()).body == b"early"
+    await gate.later(2)
+    await gate.at_rest()
+    assert await client.end()
+
+
+async def test_an_early_response_streams_on_while_the_client_still_uploads(gate: Gate):
+    """Point 4: the answer is complete although the upload never is."""
+    client, provider = await gate.ask(post(b"x" * 100)[:-100])
+    await provider.until(b"\r\n\r\n")
+    await provider.send(HEAD)
+    await client.until(b"\r\n\r\n")
+    for _ in range(3):
+        await client.send(b"xx")
+        assert await provider.exactly(2) == b"xx"
+        await provider.send(b"2\r\nyy\r\n")
+        assert await client.exactly(7) == b"2\r\nyy\r\n"
+    await provider.send(b"0\r\n\r\n")
+    assert (await client.end()).got == b"0\r\n\r\n"
+    assert await provider.end()
+
+
+# Point 5: HTTP/1.0, HEAD, 204, 304
+
+
+async def test_an_http10_client_gets_no_chunked_body(gate: Gate):
+    """Point 5."""
+    body = b"5\r\nhello\r\n6\r\n world\r\n0\r\nX-T: 1\r\n\r\n"
+    for cut in range(1, len(body)):
+        client = await gate.client()
+        await client.send(b"GET /claude/v1/models HTTP/1.0\r\nHost: h\r\nx-api-key: " + ALICE + b"\r\nConnection: keep-alive\r\n\r\n")
+        provider = gate.upstream.accepted[0] if gate.upstream.accepted else await gate.upstream.accept()
+        await provider.message()
+        await provider.send_slowly(HEAD + body, [len(HEAD) + cut])
+        head = await client.until(b"\r\n\r\n")
+        assert b"ransfer-" not in head
+        ended = await client.end()
+        assert ended.got == b"hello world"
+        assert not ended.reset
+
+
+async def test_an_http10_client_sees_that_a_decoded_body_was_cut(gate: Gate):
+    """Points 5 and 8: without chunks only a reset can tell."""
+    client, provider = await gate.ask(b"GET /claude/v1/models HTTP/1.0\r\nHost: h\r\nx-api-key: " + ALICE + b"\r\n\r\n")
+    await provider.message()
+    await provider.send(HEAD + b"5\r\nhello\r\n")
+    await client.until(b"hello")
+    provider.close()
+    assert (await client.end()).reset
+
+
+async def test_a_response_to_head_with_a_length_does_not_swallow_the_next_response(gate: Gate):
+    """Point 5."""
+    client = await gate.client()
+    await client.send(get(method=b"HEAD") + get())
+    provider = await gate.upstream.accept()
+    await provider.message()
+    await provider.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
+    assert (await client.message(to_head=True)).get(b"content-length") == b"500"
+    await provider.message()
+    await provider.send(ok(b"second"))
+    assert (await client.message()).body == b"second"
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+async def test_204_and_304_have_no_body_whatever_they_announce(gate: Gate, status: bytes):
+    """Point 5: the bytes behind them are junk, and the connection serves nobody again."""
+    client = await gate.client()
+    await client.send(get() + get())
+    provider = await gate.upstream.accept()
+    await provider.message()
+    await provider.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\nhello")
+    assert (await client.message()).body == b""
+    other = await gate.upstream.accept()
+    await other.message()
+    await other.send(ok(b"second"))
+    assert (await client.message()).body == b"second"
+    assert await provider.end()
+
+
+async def test_a_response_that_ends_with_its_connection_is_passed_and_ends_with_the_clients(gate: Gate):
+    client, provider = await gate.ask(get())
+    await provider.message()
+    await provider.send(b"HTTP/1.1 200 OK\r\n\r\nuntil the end")
+    await client.until(b"\r\n\r\n")
+    provider.close()
+    ended = await client.end()
+    assert ended.got == b"until the end"
+    assert not ended.reset
+
+
+async def test_a_reset_in_a_response_that_ends_with_its_connection_is_not_a_clean_end(gate: Gate):
+    """Point 8."""
+    client, provider = await gate.ask(get())
+    await provider.message()
+    await provider.send(b"HTTP/1.1 200 OK\r\n\r\nuntil")
+    await client.until(b"until")
+    provider.reset()
+    assert (await client.end()).reset
+
+
+# Point 6: what is refused
+
+
+_SOUND = b"POST /claude/v1/messages HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + ALICE + b"\r\n"
+_MALFORMED = {
+    "CL with TE": _SOUND + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "TE with CL": _SOUND + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+    "repeated CL": _SOUND + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\n",
+    "differing CL": _SOUND + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    "listed CL": _SOUND + b"Content-Length: 5, 5\r\n\r\n",
+    "signed CL": _SOUND + b"Content-Length: +5\r\n\r\n",
+    "negative CL": _SOUND + b"Content-Length: -5\r\n\r\n",
+    "CL with a blank": _SOUND + b"Content-Length: 5 5\r\n\r\n",
+    "CL with leading zeros": _SOUND + b"Content-Length: 005\r\n\r\n",
+    "empty CL": _SOUND + b"Content-Length:\r\n\r\n",
+    "hexadecimal CL": _SOUND + b"Content-Length: 0x5\r\n\r\n",
+    "gzip, chunked": _SOUND + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+    "chunked, gzip": _SOUND + b"Transfer-Encoding: chunked, gzip\r\n\r\n",
+    "chunked twice": _SOUND + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "identity": _SOUND + b"Transfer-Encoding: identity\r\n\r\n",
+    "xchunked": _SOUND + b"Transfer-Encoding: xchunked\r\n\r\n",
+    "TE on 1.0": _SOUND.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Transfer-Encoding: chunked\r\n\r\n",
+    "obs-fold": _SOUND + b"X-A: 1\r\n folded\r\n\r\n",
+    "obs-fold with a tab": _SOUND + b"X-A: 1\r\n\tfolded\r\n\r\n",
+    "bare LF": _SOUND + b"X-A: 1\nX-B: 2\r\n\r\n",
+    "bare CR": _SOUND + b"X-A: 1\rX-B: 2\r\n\r\n",
+    "NUL": _SOUND + b"X-A: \x00\r\n\r\n",
+    "space before the colon": _SOUND + b"Content-Length : 5\r\n\r\n",
+    "tab before the colon": _SOUND + b"Content-Length\t: 5\r\n\r\n",
+    "no colon": _SOUND + b"X-A\r\n\r\n",
+    "empty name": _SOUND + b": x\r\n\r\n",
+    "missing Host": _SOUND.replace(b"Host: h\r\n", b"") + b"\r\n",
+    "repeated Host": _SOUND + b"Host: h\r\n\r\n",
+    "Host with a path": _SOUND.replace(b"Host: h", b"Host: h/evil") + b"\r\n",
+    "Host with userinfo": _SOUND.replace(b"Host: h", b"Host: a@h") + b"\r\n",
+    "another authority": _SOUND.replace(b" /claude", b" http://evil/claude") + b"\r\n",
+    "HTTP/1.2": _SOUND.replace(b"HTTP/1.1", b"HTTP/1.2") + b"\r\n",
+    "HTTP/2.0": _SOUND.replace(b"HTTP/1.1", b"HTTP/2.0") + b"\r\n",
+    "HTTP/0.9": _SOUND.replace(b"HTTP/1.1", b"HTTP/0.9") + b"\r\n",
+    "RTSP": _SOUND.replace(b"HTTP/1.1", b"RTSP/1.0") + b"\r\n",
+    "no version": _SOUND.replace(b" HTTP/1.1", b"") + b"\r\n",
+    "lower-case http": _SOUND.replace(b"HTTP/1.1", b"http/1.1") + b"\r\n",
+    "unknown method": _SOUND.replace(b"POST", b"PWN") + b"\r\n",
+    "lower-case method": _SOUND.replace(b"POST", b"post") + b"\r\n",
+    "method with a control": _SOUND.replace(b"POST", b"PO\x01ST") + b"\r\n",
+    "two blanks": _SOUND.replace(b"POST ", b"POST  ") + b"\r\n",
+    "target with a control": _SOUND.replace(b"messages", b"mess\x01ages") + b"\r\n",
+    "target with DEL": _SOUND.replace(b"messages", b"mess\x7fages") + b"\r\n",
+    "target above 0x7E": _SOUND.replace(b"messages", b"mess\xc3\xa4ges") + b"\r\n",
+    "two Authorization": _SOUND + b"Authorization: Bearer x\r\n\r\n",
+    "two x-api-key": _SOUND + b"x-api-key: a\r\nx-api-key: b\r\n\r\n",
+    "TLS on a plain port": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "the HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("raw", _MALFORMED.values(), ids=_MALFORMED.keys())
+async def test_a_malformed_head_is_a_400_closes_and_goes_nowhere(gate: Gate, raw: bytes):
+    """Point 6. A sound request rides behind each, and must not be served."""
+    client = await gate.client()
+    await client.send(raw + get())
+    answer = await client.message()
+    assert answer.status == 400
+    assert answer.get(b"connection") == b"close"
+    assert answer.get(b"content-type") == b"application/json"
+    assert (await client.end()).got == b""
+    assert await gate.upstream.nobody_comes()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"+5\r\nhello\r\n",
+        b"0x5\r\nhello\r\n",
+        b"5 \r\nhello\r\n",
+        b" 5\r\nhello\r\n",
+        b"5\nhello\r\n",
+        b"\r\n",
+        b";x\r\n",
+        b"g\r\n",
+        b"5\r\nhelloX",
+        b"5\r\nhello\n",
+        b"5\r\nhello\r\n-1\r\n",
+        b"fffffffffffffffff\r\n",
+        b"5;" + b"e" * 5000,
+        b"0\r\n" + b"X: 1\r\n" * 5000,
+        b"0\r\nX: 1\n\r\n",
+    ],
+    ids=lambda body: repr(body[:16]),
+)
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
+async def test_a_malformed_chunked_body_is_a_400_and_ends_the_upstream_request(
+    gate: Gate, body: bytes, at_once: bool
+):
+    """Point 6, for what follows the head."""
+    client = await gate.client()
+    if at_once:
+        await client.send(post(chunked=True) + body)
+        assert (await client.message()).status == 400
+        assert await gate.upstream.nobody_comes()
+        return
+    await client.send(post(chunked=True))
+    provider = await gate.upstream.accept()
+    await provider.until(b"\r\n\r\n")
+    await client.send(body)
+    assert (await client.message()).status == 400
+    assert b"0\r\n\r\n" not in (await provider.end()).got
+
+
+# Point 8: what a provider may not do
+
+
+@pytest.mark.parametrize("behind", [b"x", b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"])
+@pytest.mark.parametrize("response", [ok(), HEAD + b"2\r\nok\r\n0\r\n\r\n"], ids=["length", "chunked"])
+async def test_junk_behind_a_response_is_never_another_users_answer(gate: Gate, response: bytes, behind: bytes):
+    """Point 8: the connection is discarded."""
+    client, provider = await gate.ask(post())
+    await provider.message()
+    await provider.send(response + behind)
+    got = (await client.end()).got if response.startswith(HEAD) else (await client.message()).body
+    assert b"evil" not in got
+    other = await gate.client()
+    await other.send(post())
+    fresh = await gate.upstream.accept()
+    await fresh.message()
+    await fresh.send(ok(b"for the other"))
+    assert (await other.message()).body == b"for the other"
+    assert await provider.end()
+
+
+@pytest.mark.parametrize("behind", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"])
+async def test_junk_on_an_idle_connection_discards_it(gate: Gate, behind: bytes):
+    """Point 8: also when it comes later."""
+    client, provider = await gate.ask(post())
+    await provider.message()
+    await provider.send(ok())
+    await client.message()
+    await provider.send(behind)
+    assert await provider.end()
+    await client.send(post())
+    fresh = await gate.upstream.accept()
+    await fresh.message()
+    await fresh.send(ok(b"good"))
+    assert (await client.message()).body == b"good"
+
+
+_CUTS = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+    "chunk data": HEAD + b"a\r\nhello",
+    "between chunks": HEAD + b"5\r\nhello\r\n",
+    "last chunk": HEAD + b"5\r\nhello\r\n0\r\n",
+    "trailer": HEAD + b"5\r\nhello\r\n0\r\nX: 1\r\n",
+}
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "end_writing"])
+@pytest.mark.parametrize("response", _CUTS.values(), ids=_CUTS.keys())
+async def test_a_cut_response_is_never_a_clean_end(gate: Gate, response: bytes, how: str):
+    """Point 8: the client is cut off too, in the middle of the same message."""
+    client, provider = await gate.ask(post())
+    await provider.message()
+    await provider.send(response)
+    await client.until(b"hello")
+    getattr(provider, how)()
+    with pytest.raises(Ended):
+        await client.until(b"0\r\n\r\n")
+    await gate.at_rest()
+    if how == "end_writing":
+        assert await provider.end()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"g\r\n", b"5\r\nhelloX\r\n", b"-1\r\n", b"5\nhello\n"],
+)
+async def test_broken_chunks_cut_the_client_off_before_they_reach_it(gate: Gate, broken: bytes):
+    """Point 8: chunks are looked at before they are written."""
+    client, provider = await gate.ask(post())
+    await provider.message()
+    await provider.send(HEAD + b"2\r\nok\r\n")
+    await client.until(b"ok\r\n")
+    await provider.send(broken)
+    assert (await client.end()).got == b""
+    assert await provider.end()
+
+
+_BAD_HEADS = {
+    "CL with TE": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "differing CL": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+    "signed CL": b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+    "gzip TE": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "101": b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "HTTP/2.0": b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "no HTTP": b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+    "obs-fold": b"HTTP/1.1 200 OK\r\nX: 1\r\n 2\r\nContent-Length: 2\r\n\r\nok",
+    "two-digit status": b"HTTP/1.1 20 OK\r\nContent-Length: 2\r\n\r\nok",
+    "blank line first": b"\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "513 fields": b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 513 + b"\r\n",
+    "257 KiB": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 257 * 1024,
+}
+
+
+@pytest.mark.parametrize("response", _BAD_HEADS.values(), ids=_BAD_HEADS.keys())
+async def test_a_response_head_that_cannot_be_trusted_is_a_502(gate: Gate, response: bytes):
+    """Point 8."""
+    client, provider = await gate.ask(post())
+    await provider.message()
+    await provider.send(response)
+    answer = await client.message()
+    assert answer.status == 502
+    assert answer.get(b"x-should-retry") == b"true"
+    assert await provider.end()
+
+
+async def test_large_heads_pass_both_ways(gate: Gate):
+    """Point 7: 70 KB and 200 fields are normal."""
+    fields = b"".join(b"X_Field-%d: %b\r\n" % (number, b"v" * 340) for number in range(200))
+    client, provider = await gate.ask(post(fields=fields))
+    assert fields in (await provider.message()).raw_head
+    await provider.send(ok(b"", fields * 2))
+    assert fields * 2 in (await client.message()).raw_head
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET /" + b"x" * 17_000, 414),
+        (b"GET /" + b"x" * 17_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: 1\r\n" * 256 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 129 * 1024, 431),
+    ],
+)
+async def test_heads_that_are_too_large_are_told_so_without_waiting_for_their_end(gate: Gate, raw: bytes, status: int):
+    """Point 7."""
+    client = await gate.client()
+    await client.send(raw)
+    answer = await client.message()
+    assert answer.status == status
+    assert answer.get(b"connection") == b"close"
+
+
+# Point 11
+
+
+async def test_an_upgrade_to_h2c_with_a_body_is_ignored(gate: Gate):
+    """Point 11: what ``curl --http2`` asks for."""
+    client, provider = await gate.ask(
+        post(b"body", fields=b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n")
+    )
+    arrived = await provider.message()
+    assert arrived.body == b"body"
+    assert arrived.get(b"upgrade") is None
+    assert arrived.get(b"http2-settings") is None
+    await provider.send(ok(b"plain"))
+    assert (await client.message()).body == b"plain"
+
+
+async def test_a_websocket_is_a_426_so_that_codex_falls_back(gate: Gate):
+    """Point 11 and field note 14: an upgrade counts only on a bodyless GET."""
+    client = await gate.client()
+    handshake = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n"
+    await client.send(get(b"/chatgpt/v1/responses", fields=handshake))
+    answer = await client.message()
+    assert answer.status == 426
+    assert answer.get(b"upgrade") == b"websocket"
+    assert await gate.upstream.nobody_comes()
+
+
+# Expect
+
+
+async def test_the_client_is_invited_to_send_its_body_and_the_provider_is_not_told(gate: Gate):
+    request = post(b"hello", fields=b"Expect: 100-continue\r\n")
+    client, provider = await gate.ask(request[:-5])
+    assert await client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await client.send(b"hello")
+    arrived = await provider.message()
+    assert arrived.get(b"expect") is None
+    assert arrived.body == b"hello"
+    await provider.send(ok())
+    assert (await client.message()).status == 200
+
+
+async def test_a_client_without_a_token_is_not_invited(gate: Gate):
+    client = await gate.client()
+    await client.send(post(b"hello", token=b"who-is-this-madeup", fields=b"Expect: 100-continue\r\n")[:-5])
+    assert (await client.message()).status == 401
+    assert await gate.upstream.nobody_comes()
+
+
+async def test_a_body_that_comes_uninvited_gets_no_invitation(gate: Gate):
+    client, provider = await gate.ask(post(b"hello", fields=b"Expect: 100-continue\r\n"))
+    assert (await provider.message()).body == b"hello"
+    await provider.send(ok())
+    assert (await client.message()).status == 200
+
+
+# The size of bodies
+
+
+async def test_a_declared_body_over_the_limit_is_a_413_before_a_byte_of_it_is_read(opened):
+    gate = await opened(max_body_size=100)
+    client = await gate.client()
+    await client.send(post(b"x" * 101)[:-101])
+    answer = await client.message()
+    assert answer.status == 413
+    assert answer.get(b"connection") == b"close"
+    assert await gate.upstream.nobody_comes()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_chunked_body_over_the_limit_is_a_413_while_it_is_read(opened, at_once: bool):
+    gate = await opened(max_body_size=100)
+    client = await gate.client()
+    head, body = post(chunked=True), b"64\r\n" + b"x" * 100 + b"\r\n"
+    if at_once:
+        await client.send(head + body + b"1\r\nx\r\n")
+    else:
+        await client.send(head, body)
+        provider = await gate.upstream.accept()
+        await provider.until(b"\r\n\r\n")
+        await client.send(b"1\r\nx\r\n")
+    assert (await client.message()).status == 413
+    if not at_once:
+        assert b"0\r\n\r\n" not in (await provider.end()).got
+
+
+async def test_a_body_of_exactly_the_limit_passes(opened):
+    gate = await opened(max_body_size=100)
+    for request in (post(b"x" * 100), post(chunked=True) + b"64\r\n" + b"x" * 100 + b"\r\n0\r\n\r\n"):
+        client = await gate.client()
+        await client.send(request)
+        provider = gate.upstream.accepted[0] if gate.upstream.accepted else await gate.upstream.accept()
+        assert (await provider.message()).body == b"x" * 100
+        await provider.send(ok())
+        assert (await client.message()).status == 200
