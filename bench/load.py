@@ -92,6 +92,7 @@ class Client(asyncio.Protocol):
 
     Attributes:
         finished: Done when this client's work is; holds a ``WrongAnswer`` when it failed.
+        gone: Done when the connection is closed.
     """
 
     def __init__(self, target: Target) -> None:
@@ -102,6 +103,7 @@ class Client(asyncio.Protocol):
         self._received = b""
         self._transport: asyncio.Transport
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; sending begins when the work does."""
@@ -132,6 +134,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody but us may end a connection."""
+        self.gone.set_result(None)
         self.fail(f"connection lost ({exc or 'closed'}) after {self._received[:200]!r}")
 
     def fail(self, why: str) -> None:
@@ -171,6 +174,9 @@ async def opened(
     finally:
         for client in clients:
             client.close()
+        # A transport closes in the loop's next turn. Stop a proxy before that, and
+        # it waits for requests that nobody reads.
+        await asyncio.gather(*(client.gone for client in clients))
 
 
 async def all_of(waiting: Iterable[asyncio.Future[None]]) -> None:

@@ -56,7 +56,7 @@ class Amounts:
 
 
 FULL: Final = Amounts(rounds=7, requests=8000, events=150, uploads=256, silent=2000, hold=10_000, starts=5)
-QUICK: Final = Amounts(rounds=1, requests=1000, events=40, uploads=16, silent=200, hold=0, starts=1)
+QUICK: Final = Amounts(rounds=1, requests=1000, events=30, uploads=16, silent=200, hold=0, starts=1)
 
 _UPLOADS_AT_ONCE: Final = 4
 

@@ -1,6 +1,7 @@
 """Changing a few values of a JSON document and nothing else."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -68,7 +69,5 @@ def test_what_is_no_object_is_refused_without_quoting_it(raw, why):
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_object_or_refused(raw):
-    try:
+    with suppress(BrokenCredential):
         assert isinstance(parse(raw), dict)
-    except BrokenCredential:
-        pass

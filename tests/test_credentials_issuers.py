@@ -162,8 +162,11 @@ def test_each_shape_is_written_back_as_it_was():
     answer = {"access_token": "a1", "refresh_token": "r1", "id_token": "i1", "expires_in": 60}
     flat = {"access_token": "a0", "refresh_token": "r0", "expires_at": 5, "account_id": "acct-0", "mine": [1]}
     assert after(chatgpt, flat, answer) == {
-        "access_token": "a1", "refresh_token": "r1", "expires_at": int(NOW) + 60, "account_id": "acct-0", "mine": [1],
-    }  # fmt: skip
+        **flat,
+        "access_token": "a1",
+        "refresh_token": "r1",
+        "expires_at": int(NOW) + 60,
+    }
     before = codex(oauth_provenance={"client_id": "app_other"})
     assert after(chatgpt, before, answer) == {
         **before,
@@ -253,8 +256,12 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 anything = st.recursive(
     scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5
 )
-keys = st.sampled_from(["tokens", "access_token", "refresh_token", "expires_at", "auth_mode", "claudeAiOauth",
-                        "accessToken", "refreshToken", "expiresAt", "last_refresh", "id_token", "account_id"])  # fmt: skip
+keys = st.sampled_from(
+    [
+        *("tokens", "access_token", "refresh_token", "id_token", "expires_at", "last_refresh", "account_id"),
+        *("claudeAiOauth", "accessToken", "refreshToken", "expiresAt", "auth_mode"),
+    ]
+)
 documents = st.dictionaries(keys, anything | st.dictionaries(keys, anything))
 
 

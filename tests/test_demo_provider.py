@@ -327,6 +327,8 @@ async def test_the_credential_files_are_read_by_the_real_providers(provider, tmp
         assert abs(credential.expires_at - login.expires_at) < 1
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    document = json.loads((tmp_path / "claude" / ".credentials.json").read_text())
+    assert document["claudeAiOauth"]["expiresAt"] > 10**12  # milliseconds, as Claude Code writes them
 
 
 async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_behind(provider):

@@ -9,12 +9,13 @@ import stat
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from fakes.machine import names, run
 from fakes.renewing import Rig, claude_file, tokens_of, write
-from fakes.token_endpoint import TokenEndpoint, answers
+from fakes.token_endpoint import TokenEndpoint, send
 
 from ai_mux.credentials.standing import State
 from ai_mux.errors import Unavailable
@@ -32,6 +33,28 @@ async def endpoint():
 @pytest.fixture
 def rig(tmp_path, endpoint):
     return Rig(tmp_path, endpoint)
+
+
+@pytest.fixture
+async def open_directory(endpoint):
+    """A directory that other users can enter; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as directory:  # import now what another user may not read
+        warm = Rig(Path(directory), endpoint)
+        warm.file(left_s=7200)
+        await warm.renewer().check()
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@contextmanager
+def another_user(uid):
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 async def eventually(condition, within_s=5.0):
@@ -134,33 +157,24 @@ async def test_running_renews_at_start_and_survives_being_cancelled_while_renewi
     assert tokens_of(rig.path) == ("access-1", "refresh-1")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that another user may not read")
-async def test_field_note_22_an_unreadable_file_is_refused_with_uid_mode_and_command(endpoint):
-    directory = Path(tempfile.mkdtemp())  # pytest's own directories are closed to other users
-    rig = Rig(directory, endpoint)
-    try:
-        rig.file(left_s=7200)
-        directory.chmod(0o755)
-        rig.path.parent.chmod(0o755)
-        renewer = rig.renewer()
-        os.seteuid(12345)
-        try:
-            await renewer.check()
-        finally:
-            os.seteuid(0)
-        problem = renewer.state().problem
-        assert "ai-mux runs as uid 12345" in problem
-        assert f"{rig.path} belongs to uid 0 with mode 0600" in problem
-        assert f"sudo chown 12345 {rig.path.parent} {rig.path}" in problem
-        rig.path.chmod(0o644)
-        os.seteuid(12345)
-        try:
-            await renewer.check()  # mended, although neither time nor size changed
-        finally:
-            os.seteuid(0)
-        assert renewer.fresh().access.reveal() == "access-0"
-    finally:
-        shutil.rmtree(directory)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_field_note_22_an_unreadable_file_is_refused_with_uid_mode_and_command(
+    endpoint, open_directory
+):
+    rig = Rig(open_directory, endpoint)
+    rig.file(left_s=7200)
+    rig.path.parent.chmod(0o755)
+    renewer = rig.renewer()
+    with another_user(12345):
+        await renewer.check()
+    problem = renewer.state().problem
+    assert "ai-mux runs as uid 12345" in problem
+    assert f"{rig.path} belongs to uid 0 with mode 0600" in problem
+    assert f"sudo chown 12345 {rig.path.parent} {rig.path}" in problem
+    rig.path.chmod(0o644)
+    with another_user(12345):
+        await renewer.check()  # mended, although neither time nor size changed
+    assert renewer.fresh().access.reveal() == "access-0"
 
 
 # Changes under us
@@ -269,6 +283,22 @@ async def test_a_login_that_appears_while_we_renew_wins(rig):
     assert tokens_of(rig.path) == ("access-theirs", "refresh-theirs")
 
 
+async def test_a_switch_to_an_api_key_while_we_renew_stands_and_loses_no_token(tmp_path, endpoint):
+    rig = Rig(tmp_path, endpoint, chatgpt=True)
+    tokens = {"access_token": "access-0", "refresh_token": "refresh-0", "expires_at": rig.clock.wall - 5}
+    write(rig.path, json.dumps({"tokens": tokens}))
+    endpoint.gate.clear()
+    renewer = rig.renewer()
+    waiting = asyncio.create_task(renewer.renewed())
+    await endpoint.arrived.wait()
+    write(rig.path, json.dumps({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-made-up", "tokens": None}))
+    endpoint.gate.set()
+    with pytest.raises(Unavailable, match="API key"):
+        await waiting
+    whole = json.loads(rig.path.read_text())
+    assert (whole["auth_mode"], whole["tokens"]["refresh_token"]) == ("apikey", "refresh-1")
+
+
 async def test_other_keys_that_change_while_we_renew_are_kept(rig):
     rig.file(left_s=-5)
     rig.endpoint.gate.clear()
@@ -330,10 +360,11 @@ async def test_field_note_2_a_token_that_cannot_be_saved_is_used_from_memory_unt
         rig.clock.pass_s(61)
         await renewer.check()
         assert renewer.fresh().access.reveal() == "access-1"
-    other = rig.renewer(wait_s=0.1)  # another process must not spend the token that is on disk
-    with pytest.raises(Unavailable):
-        await other.renewed() if tokens_of(rig.path)[0] == "access-0" else raise_unavailable()
-    await other.finish()
+    locking = asyncio.create_task(files.FileStore(rig.path, rig.log).lock())
+    await asyncio.wait({locking}, timeout=0.1)
+    assert not locking.done()  # no other process may spend the token that is on disk
+    locking.cancel()
+    await asyncio.gather(locking, return_exceptions=True)
     monkeypatch.setattr(files, "os", os)
     await renewer.check()
     assert tokens_of(rig.path) == ("access-1", "refresh-1")
@@ -342,10 +373,6 @@ async def test_field_note_2_a_token_that_cannot_be_saved_is_used_from_memory_unt
     assert names(rig.path.parent) == [".ai-mux.lock", ".credentials.json"]
     after_us = rig.renewer()  # the lock is free again
     assert (await after_us.renewed()).access.reveal() == "access-1"
-
-
-def raise_unavailable():
-    raise Unavailable("")
 
 
 async def test_the_end_waits_until_the_token_is_saved(rig, monkeypatch):
@@ -406,11 +433,12 @@ async def test_a_full_disk_spends_nothing_and_one_that_fills_up_meanwhile_loses_
     assert "space" in renewer.state().problem
     ballast.unlink()
     rig.clock.pass_s(60)
-    endpoint.script = [
-        lambda there, writer, body: (
-            (fill(small_disk), answers(*there.exchange(body))(there, writer, body)) and None
-        )
-    ]
+
+    def fill_and_answer(there, writer, body):
+        fill(small_disk)
+        send(writer, *there.exchange(body))
+
+    endpoint.script = [fill_and_answer]
     assert (await renewer.renewed()).access.reveal() == "access-1"
     assert tokens_of(rig.path) == ("access-1", "refresh-1")
 
@@ -435,11 +463,14 @@ async def test_a_file_that_is_a_mount_of_its_own_is_refused_before_anything_is_s
 
 # A crash at each step
 
+# First the rehearsal, then the reserved space, then the token. A save syncs the file, then the directory.
+BEFORE_SPENDING = [("write", 1), ("fsync", 1), ("rename", 1), ("fsync", 2), ("write", 2), ("fsync", 3)]
+AFTER_SPENDING = [("write", 3), ("fsync", 4), ("rename", 2), ("fsync", 5)]
+
 
 @pytest.mark.parametrize(
     ("call", "at"),
-    [("write", 1), ("fsync", 1), ("rename", 1), ("write", 2), ("fsync", 3)]  # before the token is spent
-    + [("write", 3), ("fsync", 4), ("rename", 2), ("fsync", 5)],  # after it
+    [*BEFORE_SPENDING, *AFTER_SPENDING],
 )
 async def test_a_crash_at_any_step_leaves_a_whole_file_that_the_next_start_can_use(rig, call, at):
     rig.clock.wall = time.time()
@@ -454,7 +485,7 @@ async def test_a_crash_at_any_step_leaves_a_whole_file_that_the_next_start_can_u
     assert before in {("access-0", "refresh-0"), ("access-1", "refresh-1")}
     if rig.endpoint.spent:
         # Killed between the provider's answer and the rename: the one window that nothing can close.
-        assert (call, at) in {("write", 3), ("fsync", 4), ("rename", 2), ("fsync", 5)}
+        assert (call, at) in AFTER_SPENDING
     if rig.endpoint.valid == before[1]:
         renewer = rig.renewer()
         assert (await renewer.renewed()).access.reveal() == "access-1"

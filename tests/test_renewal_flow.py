@@ -213,7 +213,7 @@ async def test_a_401_within_60_s_of_a_renewal_causes_none(rig):
 async def test_a_401_within_60_s_of_another_process_s_renewal_causes_none(rig):
     rig.file(left_s=-5)
     ours, theirs = rig.renewer(), rig.renewer()
-    rig.clock.wall = os.stat(rig.path).st_mtime  # the file system keeps the real time
+    rig.clock.wall = rig.path.stat().st_mtime  # the file system keeps the real time
     claude_file(rig.path, ends=rig.clock.wall - 5)
     await theirs.renewed()
     token = await ours.renewed()
@@ -276,6 +276,23 @@ async def test_a_clock_that_jumps_costs_at_most_one_renewal(rig, jump_s):
     assert len(rig.endpoint.spent) <= 2
 
 
+async def test_a_token_that_ended_while_the_machine_slept_is_not_used(rig):
+    rig.file(left_s=7200)
+    renewer = rig.renewer()
+    await renewer.renewed()
+    rig.clock.wall += 7200  # the monotonic clock stands still meanwhile
+    assert (await renewer.renewed()).access.reveal() == "access-1"
+
+
+async def test_a_clock_set_back_does_not_prolong_a_token(rig):
+    rig.file(left_s=7200)
+    renewer = rig.renewer()
+    await renewer.renewed()
+    rig.clock.wall -= 86400
+    rig.clock.pass_s(7200)
+    assert (await renewer.renewed()).access.reveal() == "access-1"
+
+
 async def test_a_token_that_lives_shorter_than_a_minute_is_not_renewed_at_every_request(rig):
     rig.endpoint.answer["expires_in"] = 5
     rig.file(left_s=-5)
@@ -312,6 +329,13 @@ async def test_a_long_lived_token_without_an_end_lasts(rig):
     await renewer.renewed()
     rig.clock.pass_s(300 * 86400)
     assert renewer.fresh().access.reveal() == "access-0"
+
+
+async def test_a_file_with_only_a_refresh_token_is_renewed_before_it_is_used(rig):
+    rig.file(left_s=7200, access="")
+    renewer = rig.renewer()
+    assert (await renewer.renewed()).access.reveal() == "access-1"
+    assert tokens_of(rig.path) == ("access-1", "refresh-1")
 
 
 async def test_a_login_by_api_key_is_a_503_that_says_so(tmp_path, endpoint):

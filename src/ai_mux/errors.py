@@ -95,7 +95,9 @@ class Unauthorized(RequestError):
     anthropic_type = "authentication_error"
     openai_code = "invalid_api_key"
     fields = (("WWW-Authenticate", "Bearer"),)
-    public_message = "No valid ai-mux token. Send yours as 'Authorization: Bearer TOKEN' or 'x-api-key: TOKEN'."
+    # Not a word of "x-api-key": Claude Code 2.1.197 takes any 401 with that text for its own
+    # and shows "Not logged in" instead of the message.
+    public_message = "No valid ai-mux token. Send yours as a bearer token or as the API key."
 
 
 class Forbidden(RequestError):

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from asyncio.subprocess import Process
@@ -25,14 +24,27 @@ class Gateway:
     """A running gateway.
 
     Attributes:
-        url: Its address, without a path.
         log: The file that its stderr goes to.
         program: The process.
     """
 
-    url: str
     log: Path
     program: Process
+
+    @property
+    def url(self) -> str:
+        """Its address, without a path."""
+        return self.addresses()[0]
+
+    def addresses(self) -> list[str]:
+        """Return where it says that it listens, or nothing while it does not.
+
+        Its own word is better than a connection that succeeds: a port of the range that
+        outgoing connections use can belong to another, and on loopback even to the caller.
+        """
+        lines = self.log.read_text().splitlines(keepends=True)
+        whole = [json.loads(line) for line in lines if line.endswith("\n")]
+        return next((line["addresses"] for line in whole if line["event"] == "listening"), [])
 
     async def stop(self) -> None:
         """Stop it as a supervisor would, and check that it ends well."""
@@ -56,11 +68,10 @@ class Gateway:
 @contextlib.asynccontextmanager
 async def running(directory: Path, *, providers: list[dict[str, Any]]) -> AsyncIterator[Gateway]:
     """Run ``python -m ai_mux`` with one user and ``directory``/state until the block ends."""
-    port = _free_port()
     config, log = directory / "config.json", directory / "gateway.log"
     config.touch(0o600)
     config.write_text(json.dumps({
-        "listen": f"127.0.0.1:{port}",
+        "listen": "127.0.0.1:0",
         "state_dir": str(directory / "state"),
         "providers": providers,
         "users": [{"name": "alice", "token": TOKEN}],
@@ -70,28 +81,12 @@ async def running(directory: Path, *, providers: list[dict[str, Any]]) -> AsyncI
             sys.executable, "-m", "ai_mux", "--config", str(config), stdin=subprocess.DEVNULL, stderr=stderr,
             env={"PATH": os.environ["PATH"], "HOME": str(directory)},
         )  # fmt: skip
-    gateway = Gateway(url=f"http://127.0.0.1:{port}", log=log, program=program)
+    gateway = Gateway(log=log, program=program)
     try:
         async with asyncio.timeout(_START_LIMIT_S):
-            while not await _accepts(port):
+            while not gateway.addresses():
                 assert program.returncode is None, log.read_text()
                 await asyncio.sleep(0.02)
         yield gateway
     finally:
         await gateway.stop()
-
-
-async def _accepts(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    await writer.wait_closed()
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

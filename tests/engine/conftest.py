@@ -1,7 +1,6 @@
 """Every test here runs on each engine that people use; ``AI_MUX_ENGINE`` narrows it to one."""
 
 import asyncio
-import gc
 import os
 import shutil
 import ssl
@@ -58,7 +57,6 @@ async def opened() -> AsyncIterator[Open]:
     yield open_gate
     for gate in gates:
         await gate.close()
-    gc.collect()
     await eventually(lambda: descriptors().keys() <= before.keys(), what=lambda: f"descriptors are left: { {fd: to for fd, to in descriptors().items() if fd not in before} }")
 
 

@@ -159,7 +159,7 @@ class Gate:
                 provider=provider,
                 origin=origin,
                 base_path=base_path,
-                paths=OpenPaths(["/*"]) if any_path else Paths(provider.paths),
+                paths=OpenPaths(["*"]) if any_path else Paths(provider.paths),
                 tokens=self.tokens,
                 configured=configured or {},
             )

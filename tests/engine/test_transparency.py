@@ -15,21 +15,22 @@ async def _forwarded(gate: Gate, request: bytes) -> bytes:
 
 
 async def test_a_request_arrives_with_only_the_listed_changes(gate: Gate):
-    """Fields 23 (x-api-key and Bearer) and 6 (compressed bodies pass untouched)."""
+    """Field notes 6 (compressed bodies pass untouched) and 23 (x-api-key and Bearer)."""
     body = b"\x28\xb5\x2f\xfd zstd or not, nobody looks \x00\xff"
     sent = (
         b"POST /claude/v1/messages?beta=true&x=%20a HTTP/1.1\r\n"
         b"Host: gate.example\r\n"
         b"X-First: 1\r\n"
-        b"authorization: bearer " + ALICE + b"\r\n"
+        b"authorization: bearer {ALICE}\r\n"
         b"X-API-KEY: another-madeup-token\r\n"
         b"Cookie: a=b\r\n"
         b"Accept-Encoding: gzip, deflate;q=0.5, sdch, br\r\n"
         b"anthropic-Beta: one\r\n"
-        b"Connection: keep-alive, X-Hop\r\n"
+        b"Connection: keep-alive, X-Hop, Content-Length, Host\r\n"
         b"X-Hop: drop me\r\n"
         b"Keep-Alive: timeout=5\r\n"
         b"TE: trailers\r\n"
+        b"Trailer: X-T\r\n"
         b"Proxy-Authorization: Basic eA==\r\n"
         b"X-Forwarded-For: 10.0.0.1\r\n"
         b"Forwarded: for=10.0.0.1\r\n"
@@ -41,13 +42,13 @@ async def test_a_request_arrives_with_only_the_listed_changes(gate: Gate):
         b"X-Repeated: 1\r\n"
         b"anthropic-beta: two\r\n"
         b"x-repeated: 2\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body) + body
+        b"Content-Length: {SIZE}\r\n\r\n"
     )
-    assert await _forwarded(gate, sent) == (
+    arrived = (
         b"POST /v1/messages?beta=true&x=%20a HTTP/1.1\r\n"
-        b"Host: 127.0.0.1:%d\r\n"
+        b"Host: 127.0.0.1:{PORT}\r\n"
         b"X-First: 1\r\n"
-        b"authorization: Bearer " % gate.upstream.port + FIRST.encode() + b"\r\n"
+        b"authorization: Bearer {FIRST}\r\n"
         b"Accept-Encoding: gzip, deflate;q=0.5, br\r\n"
         b"anthropic-Beta: one\r\n"
         b"Content-Encoding: zstd\r\n"
@@ -55,8 +56,13 @@ async def test_a_request_arrives_with_only_the_listed_changes(gate: Gate):
         b"X-Repeated: 1\r\n"
         b"anthropic-beta: two,oauth-2025-04-20\r\n"
         b"x-repeated: 2\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body) + body
+        b"Content-Length: {SIZE}\r\n\r\n"
     )
+    known = {b"{ALICE}": ALICE, b"{FIRST}": FIRST.encode()}
+    known |= {b"{SIZE}": b"%d" % len(body), b"{PORT}": b"%d" % gate.upstream.port}
+    for place, value in known.items():
+        sent, arrived = sent.replace(place, value), arrived.replace(place, value)
+    assert await _forwarded(gate, sent + body) == arrived + body
 
 
 @pytest.mark.parametrize("field", [b"Authorization: Bearer %b\r\n", b"x-api-key: %b\r\n", b"AUTHORIZATION: BEARER %b\r\n"])
@@ -189,7 +195,6 @@ async def test_configured_headers_replace_and_remove_but_never_displace_the_cred
 )
 async def test_the_target_is_the_clients_with_another_prefix(opened, asked: bytes, target: bytes):
     gate = await opened(base_path=b"/base", any_path=True)
-
     assert (await _forwarded(gate, get(asked))).startswith(b"GET " + target + b" HTTP/1.1\r\n")
 
 

@@ -1,4 +1,7 @@
-"""A process of its own that needs a token: ``renewing_process.py FILE TOKEN_URL``; prints the access token."""
+"""A process of its own that needs a token: ``renewing_process.py FILE TOKEN_URL [CALL NUMBER]``.
+
+Prints the access token. With CALL it dies before the store's NUMBER-th use of that system call.
+"""
 
 import asyncio
 import os

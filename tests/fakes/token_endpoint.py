@@ -1,4 +1,4 @@
-"""An OAuth token endpoint on a loopback socket: strict about refresh tokens, and as ill-behaved as it is told.
+"""An OAuth token endpoint on a loopback socket: strict about refresh tokens, ill-behaved when told.
 
 A refresh token works once. One that is used again ends the login: every later
 request is refused, as real providers do (RFC 9700, section 4.14.2).

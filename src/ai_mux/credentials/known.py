@@ -216,8 +216,6 @@ class Known:
         """Note that the file tells nothing."""
         self._file, self._problem = State.BROKEN, str(exc)
         mend = self._issuer.login(self._place) if isinstance(exc, BrokenCredential) else str(exc)
-        if isinstance(exc, StoreError):
-            self.seen = exc  # equal to no version: a file is readable again without having changed
         self._notices.lasting("credential.broken", str(exc), mend, in_use=self.held is not None)
 
     def _without(self, state: State, problem: str) -> None:

@@ -93,7 +93,6 @@ class Renewer:
             log=log,
             check_interval_s=check_interval_s,
         )
-        self.fresh = self._known.fresh
         self._renewal: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
         self._save_failures = 0
@@ -105,6 +104,13 @@ class Renewer:
         self._finishing = False
 
     # Asking, on the way of a request
+
+    def fresh(self) -> Credential | None:
+        """Return a credential that can be used now, or None if ``renewed`` must be awaited.
+
+        A plain call without I/O. Raises Unavailable where waiting would not help.
+        """
+        return self._known.fresh()
 
     async def renewed(self, refused: Secret | None = None) -> Credential:
         """Return a credential, after a renewal if need be; everyone waits for the same one.
@@ -317,7 +323,8 @@ class Renewer:
             stored = await self._store.save(lambda current: over(current, unsaved, self._issuer))
             there = self._issuer.read(stored.document)
             self._known.unsaved, self._save_failures = None, 0
-            if (there.access, there.refresh) != (unsaved.credential.access, unsaved.credential.refresh):
+            ours = (unsaved.credential.access, unsaved.credential.refresh)
+            if (there.access, there.refresh) != ours or there.api_key:
                 self._known.adopt(stored)
                 return
             self._known.seen, self._known.document = stored.version, stored.document

@@ -94,7 +94,7 @@ class JsonForm:
             f'"level":"{level}","event":{_escaped(event)}',
         ]
         parts += [f"{_escaped(_own(name))}:{_json(value)}" for name, value in fields.items()]
-        return (",".join(parts) + "}\n").replace("\x7f", "\\u007f").encode("ascii")
+        return (",".join(parts) + "}\n").encode("ascii")
 
     def request(
         self,
@@ -116,9 +116,9 @@ class JsonForm:
     ) -> bytes:
         """Return the fields of ``REQUEST_FIELDS``; what is not known is null."""
         second = int(now_s)
-        text, raw = self._texts, self._bytes
+        known, text, raw = self._second, self._texts, self._bytes
         line = _TEMPLATE % (
-            self._second[1] if self._second[0] == second else self._seconds(second),
+            known[1] if known[0] == second else self._seconds(second),
             (now_s - second) * 1000,
             level,
             REQUEST_EVENT,
@@ -138,39 +138,35 @@ class JsonForm:
         return line.encode("ascii")
 
     def _seconds(self, second: int) -> str:
-        if self._second[0] != second:
-            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-        return self._second[1]
+        known = self._second
+        if known[0] != second:
+            known = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+            self._second = known
+        return known[1]
 
     def _text(self, text: str | None) -> str:
-        known = self._texts.get(text)
-        if known is not None or text is None:
-            return known or "null"
-        line_text = _in_json(cut(text, LONGEST_PATH))
+        if text is None:
+            return "null"
+        shown = _escaped(cut(text, LONGEST_PATH))
         if len(text) <= _LONGEST_REMEMBERED:
             if len(self._texts) >= _REMEMBERED:
                 self._texts = {None: "null"}
-            self._texts[text] = line_text
-        return line_text
+            self._texts[text] = shown
+        return shown
 
     def _raw(self, raw: bytes) -> str:
-        line_text = _in_json(cut(raw.decode("latin-1"), LONGEST_PATH))
+        shown = _escaped(cut(raw.decode("latin-1"), LONGEST_PATH))
         if len(raw) <= _LONGEST_REMEMBERED:
             if len(self._bytes) >= _REMEMBERED:
                 self._bytes = {}
-            self._bytes[raw] = line_text
-        return line_text
+            self._bytes[raw] = shown
+        return shown
 
 
 def _own(name: str) -> str:
     # A field may not pass for one of ours: a second "level" in one object would be
     # read as the first by some, as the second by others.
     return f"{name}_" if name in ("ts", "level", "event") else name
-
-
-def _in_json(text: str) -> str:
-    # RFC 8259 lets DEL stand as it is; a terminal that shows the file need not like it.
-    return _escaped(text).replace("\x7f", "\\u007f")
 
 
 def _json(value: object) -> str:

@@ -24,18 +24,18 @@ from ai_mux.wire.http1 import RequestHead
 ANONYMOUS: Final = "anonymous"
 
 # Everything that an origin server might normalise after we matched the path raw.
-_TREACHEROUS: Final = re.compile(
-    rb"/\.{1,2}(?:/|$)|//|\\|#|%2f|%5c|%00|/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE
-)
+_TREACHEROUS: Final = re.compile(rb"//|\\|#|%2f|%5c|%00|/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 _SCHEME: Final = b"bearer "
 # Paths are few where they are ruled, and anything where ``paths: all`` opens them.
 _REMEMBERED: Final = 512
+_REMEMBERED_BYTES: Final = 256
 _LOOPBACK_NAMES: Final = frozenset({"localhost"})
 
 
 def is_probe(head: RequestHead, gateway: Gateway) -> bool:
     """Tell whether it is Claude Code's start-up probe: HEAD on the base URL itself, from anyone."""
-    return head.method == b"HEAD" and not head.query and head.path[1:] in gateway.dialects
+    path = head.path
+    return head.method == b"HEAD" and not head.query and path[:1] == b"/" and path[1:] in gateway.dialects
 
 
 def is_health_check(head: RequestHead) -> bool:
@@ -107,7 +107,9 @@ def _find(head: RequestHead, gateway: Gateway) -> Admitted:
         raise BadRequest(reason)
     _check_path(route, method, rest, upgrade=head.upgrade)
     admitted = Admitted(route, route.target(rest))
-    if not head.upgrade and len(gateway.admitted) < _REMEMBERED:
+    if not head.upgrade and len(path) <= _REMEMBERED_BYTES:
+        if len(gateway.admitted) >= _REMEMBERED:
+            gateway.admitted.clear()
         gateway.admitted[method, path] = admitted
     return admitted
 
@@ -141,10 +143,7 @@ def _refuse_web_pages(head: RequestHead, gateway: Gateway) -> None:
 
 def _is_local_name(host: bytes) -> bool:
     name = host.decode("latin-1").lower()
-    if name.startswith("["):
-        name = name[1:].partition("]")[0]
-    else:
-        name = name.partition(":")[0]
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
     name = name.removesuffix(".")
     if name in _LOOPBACK_NAMES or name.endswith(".localhost"):
         return True

@@ -67,6 +67,7 @@ class ClientConnection(asyncio.Protocol):
         "_seen",
         "_server",
         "_task",
+        "_unwritten",
         "_write_paused_since",
         "remote",
         "state",
@@ -85,7 +86,8 @@ class ClientConnection(asyncio.Protocol):
         self._quiet_since = 0.0
         self._read_paused = False
         self._seen = False
-        self._write_paused_since = NEVER
+        self._unwritten = 0
+        self._write_paused_since = 0.0
         self.remote = ""
         self.state = State.HEAD
         self.write_paused = False
@@ -96,7 +98,7 @@ class ClientConnection(asyncio.Protocol):
         """Begin to wait for a request."""
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        self.remote = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        self.remote = peer[0] if isinstance(peer, tuple) else "unix"
         self._deadline = self._server.clock.monotonic() + IDLE_STRANGER_S
         self._server.joined(self)
 
@@ -138,6 +140,7 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads more slowly than the provider sends."""
         self.write_paused = True
+        self._unwritten = self.transport.get_write_buffer_size()
         self._write_paused_since = self._server.clock.monotonic()
         if self._request is not None and self._request.upstream is not None:
             self._request.upstream.pause_reading()
@@ -145,13 +148,19 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.write_paused = False
-        self._write_paused_since = NEVER
         if self._request is not None and self._request.upstream is not None:
             self._request.upstream.resume_reading()
+        elif self.state is State.HEAD:
+            self._resume_reading()
+            if self._buffer:
+                self._next_request()
 
     # Cutting out requests
 
     def _next_request(self) -> None:
+        if self.write_paused:  # who asks on and on without reading must not fill our memory
+            self._pause_reading()
+            return
         buffer = self._buffer
         if buffer[:2] == b"\r\n":  # RFC 9112, 2.2: ignore an empty line before a request
             buffer = buffer[2:]
@@ -239,7 +248,8 @@ class ClientConnection(asyncio.Protocol):
         if self.state is State.GONE:
             return
         if not keep:
-            self._close(unread=request is not None and not request.upload.complete)
+            complete = request is None or request.upload.complete
+            self._close(unread=not complete or bool(self._buffer))
             return
         self.state = State.HEAD
         self._deadline = self._server.clock.monotonic() + (IDLE_S if self._authenticated else IDLE_STRANGER_S)
@@ -247,7 +257,7 @@ class ClientConnection(asyncio.Protocol):
         if self._buffer:
             self._next_request()
         elif self._server.draining:
-            self.transport.close()
+            self._close(unread=False)
 
     def cut(self, *, reset: bool) -> None:
         """End the connection in the middle of a response, visibly.
@@ -304,7 +314,7 @@ class ClientConnection(asyncio.Protocol):
         """Look at the deadlines, about once a second."""
         if now >= self._deadline:
             self._overdue()
-        elif now - self._write_paused_since >= WRITE_STALL_S:
+        elif self.write_paused and self._has_stalled(now):
             self.transport.abort()
         elif self.state is State.BUSY and self._request is not None and not self._request.upload.complete:
             if self._seen and not self._read_paused:
@@ -313,12 +323,19 @@ class ClientConnection(asyncio.Protocol):
             elif now - self._quiet_since >= BODY_STALL_S and not self._read_paused:
                 self._fail_request(RequestTimeout())
 
+    def _has_stalled(self, now: float) -> bool:
+        """Tell whether a client that is behind has read nothing for too long: slow is not stalled."""
+        unwritten = self.transport.get_write_buffer_size()
+        if unwritten < self._unwritten:
+            self._write_paused_since = now
+        self._unwritten = unwritten
+        return now - self._write_paused_since >= WRITE_STALL_S
+
     def _overdue(self) -> None:
         if self.state is State.HEAD and self._buffer:
             self.refuse_unread(RequestTimeout())
         elif self.state is State.HEAD:
-            self.transport.close()
-            self._deadline = NEVER
+            self._close(unread=False)
         else:
             self.transport.abort()
 
@@ -330,7 +347,7 @@ class ClientConnection(asyncio.Protocol):
     def drain(self) -> None:
         """Close an idle connection; a busy one ends with its answer."""
         if self.state is State.HEAD and not self._buffer:
-            self.transport.close()
+            self._close(unread=False)
 
     def end(self) -> None:
         """End the request now: the server's time to stop has come."""

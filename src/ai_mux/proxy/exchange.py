@@ -6,6 +6,7 @@ below it (``upload``, ``upstream``) while it waits.
 """
 
 import asyncio
+import re
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # fifteen of them is longer than any provider thinks in silence.
 _LONGEST_WAIT_S: Final = 900
 _DECLARED_WAITS: Final = (b"x-stainless-timeout", b"x-stainless-read-timeout")
+_SECONDS: Final = re.compile(rb"\d{1,3}(?:\.\d{1,6})?")  # the Python SDKs print a float where they were given one
 
 
 class Client(Protocol):
@@ -100,7 +102,7 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
     finally:
         request.end()
         server.account(request, event)
-        if event == "request.cut":
+        if event in {"request.cut", "request.left"}:  # who half-closed may still read: no clean end
             client.cut(reset=request.until_close)
         else:
             client.finish(keep=keep)
@@ -152,6 +154,8 @@ async def _send_again(
 ) -> UpstreamConnection:
     """The provider refused the credential: renew it, and send the same request once more."""
     request.hang_up()
+    if request.upload.replayable:
+        client.resume_upload()  # read on into the copy, so that the client's leaving is noticed
     renewed = await admitted.route.tokens.renewed(refused=credential.access)
     if not request.upload.replayable:
         raise Unavailable("This request is too large to be repeated after a renewal. Try again.", retry=True)
@@ -216,9 +220,9 @@ def _head_timeout_s(head: RequestHead, gateway: Gateway) -> float:
     if gateway.head_timeout_is_cap:
         return gateway.head_timeout_s
     for name in _DECLARED_WAITS:
-        digits = head.fields.get(name, b"")
-        if digits.isdigit() and len(digits) <= 3 and 1 <= int(digits) <= _LONGEST_WAIT_S:
-            return max(gateway.head_timeout_s, float(digits))
+        declared = head.fields.get(name, b"")
+        if _SECONDS.fullmatch(declared) and 1 <= float(declared) <= _LONGEST_WAIT_S:
+            return max(gateway.head_timeout_s, float(declared))
     return gateway.head_timeout_s
 
 

@@ -77,8 +77,10 @@ def answer(
     head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {formatdate(usegmt=True)}"]
     head += [f"{name}: {value}" for name, value in fields]
     head.append(f"Content-Length: {len(body)}")
-    if close:
-        head.append("Connection: close")
+    # RFC 9110, 7.8: whoever sends Upgrade names it in Connection.
+    options = ["close"] * close + ["Upgrade"] * any(name == "Upgrade" for name, _ in fields)
+    if options:
+        head.append(f"Connection: {', '.join(options)}")
     return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + (b"" if to_head else body)
 
 

@@ -6,10 +6,11 @@ named is looked at once, by index; the other lines are never touched.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import lru_cache
 from typing import Final
 
-from ai_mux.wire.http1 import CHUNKED, HEAD_END, Notable, RequestHead, ResponseHead, place
+from ai_mux.wire.http1 import CHUNKED, Notable, RequestHead, ResponseHead
 
 # What the client says to us and not to the provider. Forwarding the first four
 # would hand our users' tokens to a third party.
@@ -71,11 +72,26 @@ _DROPPED_FROM_RESPONSES: Final = _HOP_BY_HOP_RESPONSE | _FOR_ANOTHER_HOST
 # The codings that every official client can name (RFC 9110, 8.4.1; zstd: RFC 8878,
 # br: RFC 7932). Others would pass a body that no meter could read.
 _CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"identity"})
+# Clients send a handful of values, all short; strangers could send any.
 _REMEMBERED: Final = 256
-_NOTHING: Final[frozenset[bytes]] = frozenset()
+_REMEMBERED_BYTES: Final = 128
 
-Edit = tuple[int, int, bytes]
-"""Where a line starts and ends in a raw head, and what takes its place; nothing removes it."""
+
+class _Fate(Enum):
+    """What becomes of a noted field, unless it is put: then its new value is its fate."""
+
+    PASSES = auto()
+    DROPPED = auto()
+    RESTRICTED = auto()  # Accept-Encoding
+    COMPLETED = auto()  # must contain a member
+
+
+# Looked up once: an attribute of an Enum costs as much as the rest of the decision.
+_PASSES: Final = _Fate.PASSES
+_DROPPED: Final = _Fate.DROPPED
+_RESTRICTED: Final = _Fate.RESTRICTED
+_COMPLETED: Final = _Fate.COMPLETED
+_COMPLETE: Final = -1  # in the place of a line's index: no line needs the member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,32 +123,42 @@ class RequestRules:
         changes: The provider's own.
     """
 
-    __slots__ = ("_dropped", "_families", "_include", "_put")
+    __slots__ = ("_adds_encoding", "_ends", "_families", "_fates", "_members")
 
     def __init__(self, *, host: bytes, configured: Mapping[bytes, bytes | None], changes: Changes) -> None:
-        put: dict[bytes, tuple[bytes, bytes]] = {}
-        dropped = set(_DROPPED_FROM_REQUESTS | changes.drop)
-        include = dict(changes.include)
+        put: dict[bytes, bytes] = {}
+        spelled: dict[bytes, bytes] = {}
+        drop = set(_DROPPED_FROM_REQUESTS | changes.drop)
+        members = dict(changes.include)
         for name, value in configured.items():
+            lower = name.lower()
             if value is None:
-                dropped.add(name.lower())
+                drop.add(lower)
             else:
-                put[name.lower()] = (name, value)
+                put[lower], spelled[lower] = value, name
         for name, value in ((b"Host", host), *changes.put):
-            put[name.lower()] = (name, value)
-        for name in include.keys() & put.keys():
-            spelled, value = put[name]
-            put[name] = (spelled, _with_member(value, include.pop(name)))
-        self._put = put
-        self._include = include
-        self._dropped = frozenset(name for name in dropped if not name.endswith(b"*"))
-        self._families = tuple(name[:-1] for name in dropped if name.endswith(b"*"))
+            put[name.lower()], spelled[name.lower()] = value, name
+        for name in tuple(members):
+            if name in put:
+                put[name] = _with_member(put[name], members.pop(name))
+
+        # The last word counts: what is put is put, although the client's is dropped.
+        fates: dict[bytes, bytes | _Fate] = dict.fromkeys(_LOOKED_AT, _PASSES)
+        fates[b"accept-encoding"] = _RESTRICTED
+        fates[b"transfer-encoding"] = b": chunked"  # our own framing, in the client's place
+        fates.update(dict.fromkeys(members, _COMPLETED))
+        fates.update((name, _DROPPED) for name in drop if not name.endswith(b"*"))
+        fates.update((name, b": " + value) for name, value in put.items())
+        self._fates = fates
+        self._families = tuple(name[:-1] for name in drop if name.endswith(b"*"))
+        self._members = members
+        self._ends = tuple((name, spelled[name] + b": " + value) for name, value in put.items())
+        self._adds_encoding = b"accept-encoding" not in put
 
     @property
     def notable(self) -> frozenset[bytes]:
         """The lower-case names that the head parser must note for these rules."""
-        families = {name + b"*" for name in self._families}
-        return self._dropped | families | self._put.keys() | self._include.keys()
+        return frozenset(self._fates) | {family + b"*" for family in self._families}
 
     def apply(self, head: RequestHead, target: bytes) -> bytes:
         """Return the head as it goes upstream, blank line included.
@@ -141,32 +167,65 @@ class RequestRules:
             head: The client's. It is left as it is, because a replay needs it again.
             target: The request target upstream.
         """
-        raw, fields = head.raw, head.fields
+        fates, members = self._fates, self._members
+        lines = head.lines.copy()
+        lines[0] = b"%b %b HTTP/1.1" % (head.method, target)
         notable = head.notable
-        put, dropped = self._put, self._dropped
-        named = _named_by_connection(fields)
+        gone: list[int] = []  # indexes of the lines that do not pass
+        named = head.options - _NEVER_NAMED
         if named:
-            notable, fields = _without_named(named, head)
-        edits: list[Edit] = [(0, raw.find(b"\r\n"), b"%b %b HTTP/1.1" % (head.method, target))]
-        placed: set[bytes] = set()
-        for field in notable:
-            name = field[1]
-            if name in put and name not in placed:
-                placed.add(name)
-                start, end = place(raw, field)
-                edits.append((start, end, raw[start : start + len(name)] + b": " + put[name][1]))
-            elif name in put or name in dropped or name.startswith(self._families):
-                edits.append((*place(raw, field), b""))
-        if named:
-            edits += _edits_for_named(named, raw)
-        added = [b"%b: %b" % line for name, line in put.items() if name not in placed]
-        encodings = fields.get(b"accept-encoding")
-        if encodings is None or _kept_codings(encodings) != encodings:
-            _restrict_codings(raw, notable, edits, added)
-        for name, member in self._include.items():
-            if not _has_member(fields.get(name, b""), member):
-                _add_member(raw, notable, name, member, edits=edits, added=added)
-        return _edited(raw, edits, added)
+            notable = _without(named, lines, notable, gone)
+        refused: list[int] = []  # indexes of Accept-Encoding lines in which nothing is left
+        adds_encoding = self._adds_encoding
+        placed: dict[bytes, int] = {}
+        for index, name, value in notable:
+            fate = fates.get(name)
+            if fate is _PASSES:
+                continue
+            if fate is _DROPPED:
+                gone.append(index)
+            elif fate is _RESTRICTED:
+                kept = _kept_codings(value)
+                if kept:
+                    adds_encoding = False
+                    if kept != value:
+                        lines[index] = lines[index][: len(name)] + b": " + kept
+                else:
+                    refused.append(index)
+            elif fate is _COMPLETED:
+                if placed.get(name) != _COMPLETE:
+                    placed[name] = _COMPLETE if _has_member(value, members[name]) else index
+            elif fate is None:
+                if name.startswith(self._families):
+                    gone.append(index)
+            elif name in placed:
+                gone.append(index)
+            else:
+                placed[name] = index
+                lines[index] = lines[index][: len(name)] + fate
+        if refused and adds_encoding:
+            index = refused.pop(0)
+            lines[index] = lines[index][: len(b"accept-encoding")] + b": identity"
+            adds_encoding = False
+        for name, member in members.items():
+            last = placed.get(name)
+            if last is None:
+                lines.append(name + b": " + member)
+            elif last != _COMPLETE:
+                line = lines[last].rstrip(b" \t")
+                is_empty = len(line) == len(name) + 1
+                lines[last] = line + (b" " if is_empty else b",") + member
+        for name, line in self._ends:
+            if name not in placed:
+                lines.append(line)
+        if adds_encoding:
+            lines.append(b"Accept-Encoding: identity")
+        gone += refused
+        gone.sort(reverse=True)
+        for index in gone:
+            del lines[index]
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
 
 
 def respond(head: ResponseHead, *, id_field: bytes, request_id: str, decoded: bool, close: bool) -> bytes:
@@ -180,99 +239,54 @@ def respond(head: ResponseHead, *, id_field: bytes, request_id: str, decoded: bo
         decoded: A chunked body is taken apart on its way, for an HTTP/1.0 client.
         close: The client's connection ends with this response.
     """
-    raw = head.raw
+    lines = head.lines.copy()
     notable = head.notable
-    edits: list[Edit] = [] if raw.startswith(b"HTTP/1.1") else [(0, 8, b"HTTP/1.1")]
-    named = _named_by_connection(head.fields)
+    gone: list[int] = []
+    named = head.options - _NEVER_NAMED
     if named:
-        notable, _ = _without_named(named, head)
-        edits += _edits_for_named(named, raw)
-    for field in notable:
-        name = field[1]
-        if (
-            name in _DROPPED_FROM_RESPONSES
-            or name.startswith(b"proxy-")
-            or (name == b"transfer-encoding" and (decoded or head.length != CHUNKED))
-        ):
-            edits.append((*place(raw, field), b""))
-    added = []
-    if id_field not in head.fields:
-        added.append(id_field + b": " + request_id.encode("ascii"))
+        notable = _without(named, lines, notable, gone)
+    has_id = False
+    for index, name, _ in notable:
+        if name in _DROPPED_FROM_RESPONSES:
+            gone.append(index)
+        elif name == id_field:
+            has_id = True
+        elif name == b"transfer-encoding":
+            if decoded or head.length != CHUNKED:
+                gone.append(index)
+        elif name.startswith(b"proxy-"):
+            gone.append(index)
+    gone.sort(reverse=True)
+    for index in gone:
+        del lines[index]
+    if not lines[0].startswith(b"HTTP/1.1"):
+        lines[0] = b"HTTP/1.1" + lines[0][8:]
+    if not has_id:
+        lines.append(id_field + b": " + request_id.encode("ascii"))
     if close:
-        added.append(b"Connection: close")
-    return _edited(raw, edits, added) if edits or added else raw
+        lines.append(b"Connection: close")
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)
 
 
-def _edited(raw: bytes, edits: list[Edit], added: list[bytes]) -> bytes:
-    """Return a head with some of its lines replaced or left out, and some added."""
-    edits.sort()
-    pieces = []
-    at = 0
-    for start, end, line in edits:
-        if line:
-            pieces.append(raw[at:start])
-            pieces.append(line)
-        else:
-            pieces.append(raw[at : start - 2])  # the CR LF before it goes with it
-        at = end
-    pieces.append(raw[at:-4])
-    for line in added:
-        pieces.append(b"\r\n")
-        pieces.append(line)
-    pieces.append(HEAD_END)
-    return b"".join(pieces)
+def _without(
+    named: frozenset[bytes], lines: list[bytes], notable: list[Notable], gone: list[int]
+) -> list[Notable]:
+    """Add to ``gone`` the lines that Connection names, and return what is notable in the rest."""
+    gone += [i for i, line in enumerate(lines) if i and line.partition(b":")[0].lower() in named]
+    return [field for field in notable if field[1] not in named]
 
 
-def _named_by_connection(fields: Mapping[bytes, bytes]) -> frozenset[bytes]:
-    """Return the lower-case names that Connection removes (RFC 9110, 7.6.1)."""
-    connection = fields.get(b"connection")
-    return _NOTHING if connection is None else _names_in(connection)
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _names_in(connection: bytes) -> frozenset[bytes]:
-    return frozenset(name.strip(b" \t") for name in connection.lower().split(b",")) - _NEVER_NAMED
-
-
-def _without_named(
-    named: frozenset[bytes], head: RequestHead | ResponseHead
-) -> tuple[list[Notable], dict[bytes, bytes]]:
-    notable = [field for field in head.notable if field[1] not in named]
-    return notable, {name: value for name, value in head.fields.items() if name not in named}
-
-
-def _edits_for_named(named: frozenset[bytes], raw: bytes) -> list[Edit]:
-    edits: list[Edit] = []
-    at = raw.find(b"\r\n")
-    while (end := raw.find(b"\r\n", at + 2)) > at + 2:
-        if raw[at + 2 : end].partition(b":")[0].lower() in named:
-            edits.append((at + 2, end, b""))
-        at = end
-    return edits
-
-
-def _restrict_codings(raw: bytes, notable: list[Notable], edits: list[Edit], added: list[bytes]) -> None:
-    """Leave only codings that are known; ask for none where that leaves nothing."""
-    asked = [(place(raw, field), field) for field in notable if field[1] == b"accept-encoding"]
-    if not asked:
-        added.append(b"Accept-Encoding: identity")
-    elif not any(_kept_codings(field[3]) for _, field in asked):
-        start, end = asked[0][0]
-        edits.append((start, end, raw[start : start + len(b"accept-encoding")] + b": identity"))
-        edits += [(start, end, b"") for (start, end), _ in asked[1:]]
-    else:
-        for (start, end), field in asked:
-            kept = _kept_codings(field[3])
-            if kept != field[3]:
-                spelled = raw[start : start + len(b"accept-encoding")]
-                edits.append((start, end, spelled + b": " + kept if kept else b""))
-
-
-@lru_cache(maxsize=_REMEMBERED)
 def _kept_codings(value: bytes) -> bytes:
-    members = [member.strip(b" \t") for member in value.split(b",")]
+    """Return an Accept-Encoding without the codings that are not known; the bytes as they are if all are."""
+    return _known_codings(value) if len(value) <= _REMEMBERED_BYTES else _known_codings.__wrapped__(value)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _known_codings(value: bytes) -> bytes:
+    members = [member for member in (part.strip(b" \t") for part in value.split(b",")) if member]
     kept = [member for member in members if member.partition(b";")[0].strip(b" \t").lower() in _CODINGS]
-    return value if len(kept) == len(members) else b", ".join(kept)
+    return value if kept and len(kept) == len(members) else b", ".join(kept)
 
 
 def _has_member(value: bytes, member: bytes) -> bool:
@@ -280,17 +294,5 @@ def _has_member(value: bytes, member: bytes) -> bool:
 
 
 def _with_member(value: bytes, member: bytes) -> bytes:
-    return value if _has_member(value, member) else value + b"," + member
-
-
-def _add_member(
-    raw: bytes, notable: list[Notable], name: bytes, member: bytes, *, edits: list[Edit], added: list[bytes]
-) -> None:
-    """Append a member to the last field of a name, or add the field."""
-    found = [field for field in notable if field[1] == name]
-    if not found:
-        added.append(name + b": " + member)
-        return
-    start, end = place(raw, found[-1])
-    line = raw[start:end].rstrip(b" \t") + b"," if found[-1][3] else raw[start : start + len(name)] + b": "
-    edits.append((start, end, line + member))
+    present = member in [part.strip(b" \t") for part in value.split(b",")]
+    return value if present else value + b"," + member
