@@ -19,7 +19,7 @@ def _leave(client: Wire, how: str) -> None:
 
 
 async def _busy(gate: Gate) -> None:
-    await eventually(gate.new_tasks, what="no request is being served")
+    await eventually(lambda: gate.server.requests, what="no request is being served")
 
 
 @WAYS

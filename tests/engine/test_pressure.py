@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import tracemalloc
 
 import pytest
@@ -78,15 +79,19 @@ async def test_a_fast_stream_to_a_client_that_does_not_read_is_held_back(gate: G
 
 async def test_a_client_that_asks_on_and_on_without_reading_is_held_back(gate: Gate):
     """Not even a stranger's cheap questions may fill our memory with answers."""
-    client = await gate.client()
-    asking = asyncio.ensure_future(_send(client, b"", b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n" * 500, 1000))
+    client = await gate.client(window=16384)
+    await eventually(lambda: gate.server._clients)
+    narrow = next(iter(gate.server._clients)).transport.get_extra_info("socket")
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    asking = asyncio.ensure_future(_send(client, b"", b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n" * 500, 10_000))
     await eventually(lambda: any(one.write_paused and one._read_paused for one in gate.server._clients))
     one = next(iter(gate.server._clients))
     assert one.transport.get_write_buffer_size() < MB
     await turns(100)
     assert one.transport.get_write_buffer_size() < MB
+    assert len(one._buffer) < MB
     assert not asking.done()
-    for _ in range(20_000):  # and goes on as soon as it reads
+    for _ in range(3000):  # and goes on as soon as it reads
         assert (await client.message()).body == b"ok\n"
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)

@@ -1,5 +1,7 @@
 """What is changed on the way, and nothing else, as both ends see it on the wire (design, section 4)."""
 
+import socket
+
 import pytest
 from engine.harness import ALICE, BOB, FIRST, Gate, get, ok, post
 from engine.wires import Wire
@@ -162,6 +164,18 @@ async def test_each_event_reaches_the_client_before_the_next_is_sent(gate: Gate)
     for piece in (b"5\r\nhe", b"llo", b"\r", b"\n", b"3\r\n: x\r\n"):
         await provider.send(piece)
         assert await client.exactly(len(piece)) == piece
+
+
+async def test_no_piece_waits_for_the_one_before_to_be_acknowledged(gate: Gate):
+    """Field note 24: Nagle's algorithm would hold an event back for 40 ms, on either side."""
+    client, provider = await gate.ask(post())
+    await provider.message()
+    theirs, ours = next(iter(gate.server._clients)), next(iter(gate.server.pool._all))
+    for one in (theirs, ours):
+        sock = one.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    client.close()
+    provider.close()
 
 
 async def test_each_piece_of_a_request_reaches_the_provider_before_the_next_is_sent(gate: Gate):

@@ -64,6 +64,7 @@ class Upstream:
             loop = asyncio.get_running_loop()
             while True:
                 sock, _ = await loop.sock_accept(self._listening)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 wire = Wire(sock)
                 self.accepted.append(wire)
                 self._spawn(self._serve_one(one, wire))

@@ -314,7 +314,8 @@ def expected(lines, *, put, gone, beta):
         if not places:
             added.append(b"anthropic-beta: " + BETA)
         elif BETA not in members:
-            out[places[-1]] += b"," + BETA
+            last = out[places[-1]].rstrip(b" \t")
+            out[places[-1]] = last + (b" " if last[len(b"anthropic-beta") :] == b":" else b",") + BETA
     return out, sorted(added)
 
 

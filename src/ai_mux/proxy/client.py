@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 from ai_mux.errors import HeadTooLarge, RequestError, RequestTimeout, TargetTooLong
 from ai_mux.proxy.exchange import exchange
 from ai_mux.proxy.request import Request
+from ai_mux.proxy.turn import Turn
 from ai_mux.proxy.upload import Upload
 from ai_mux.wire.answers import CONTINUE
 from ai_mux.wire.http1 import HEAD_END, REQUEST_HEAD_BYTES, REQUEST_LINE_BYTES, parse_request
@@ -66,7 +67,7 @@ class ClientConnection(asyncio.Protocol):
         "_request",
         "_seen",
         "_server",
-        "_task",
+        "_turn",
         "_unwritten",
         "_write_paused_since",
         "remote",
@@ -79,7 +80,7 @@ class ClientConnection(asyncio.Protocol):
         self._server = server
         self._buffer = b""
         self._request: Request | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._turn: Turn | None = None
         self._authenticated = False
         self._deadline = NEVER
         self._discarded = 0
@@ -99,7 +100,9 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.remote = peer[0] if isinstance(peer, tuple) else "unix"
-        self._deadline = self._server.clock.monotonic() + IDLE_STRANGER_S
+        # Accepted just before the stop, it may still ask, and is told to go elsewhere.
+        patience_s = LINGER_S if self._server.draining else IDLE_STRANGER_S
+        self._deadline = self._server.clock.monotonic() + patience_s
         self._server.joined(self)
 
     def data_received(self, data: bytes) -> None:
@@ -204,7 +207,8 @@ class ClientConnection(asyncio.Protocol):
                 request.refusal = error
             if upload.is_full:
                 self._pause_reading()
-        self._task = server.loop.create_task(exchange(request, self, server))
+        self._turn = turn = Turn(exchange(request, self, server))
+        turn.start()
 
     def _fail_request(self, error: RequestError) -> None:
         """The request's body broke a rule while the request was being served."""
@@ -213,12 +217,13 @@ class ClientConnection(asyncio.Protocol):
             request.refusal = error
         self._cancel()
 
+    def _go_on(self) -> None:
+        if self.state is State.HEAD and self._buffer:
+            self._next_request()
+
     def _cancel(self) -> None:
-        if self._task is not None and self._request is not None:
-            if self._request.running:
-                self._task.cancel()
-            else:
-                self._request.abandoned = True
+        if self._turn is not None:
+            self._turn.cancel()
 
     # What the exchange asks for
 
@@ -244,7 +249,7 @@ class ClientConnection(asyncio.Protocol):
 
     def finish(self, *, keep: bool) -> None:
         """Wait for the next request, or close: the present one has its answer."""
-        request, self._request, self._task = self._request, None, None
+        request, self._request, self._turn = self._request, None, None
         if self.state is State.GONE:
             return
         if not keep:
@@ -255,7 +260,8 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = self._server.clock.monotonic() + (IDLE_S if self._authenticated else IDLE_STRANGER_S)
         self._resume_reading()
         if self._buffer:
-            self._next_request()
+            # Not from here: a client may pipeline thousands, each inside the one before.
+            self._server.loop.call_soon(self._go_on)
         elif self._server.draining:
             self._close(unread=False)
 
@@ -266,7 +272,7 @@ class ClientConnection(asyncio.Protocol):
             reset: The response has no other end than the connection's, so only a
                 reset tells the client that it was cut.
         """
-        self._request = self._task = None
+        self._request = self._turn = None
         if self.state is State.GONE:
             return
         if reset:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # fifteen of them is longer than any provider thinks in silence.
 _LONGEST_WAIT_S: Final = 900
 _DECLARED_WAITS: Final = (b"x-stainless-timeout", b"x-stainless-read-timeout")
-_SECONDS: Final = re.compile(rb"\d{1,3}(?:\.\d{1,6})?")  # the Python SDKs print a float where they were given one
+_SECONDS: Final = re.compile(rb"\d{1,3}(?:\.\d{1,6})?")  # Python SDKs print a float if given one
 
 
 class Client(Protocol):
@@ -63,7 +63,6 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
     keep = False
     event = "request.done"
     try:
-        request.begin()
         if is_health_check(request.head) or is_probe(request.head, request.gateway):
             keep = _answer_probe(request, client, server)
             event = "request.probe"
@@ -73,7 +72,11 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         admitted = admit(request.head, request.gateway)  # may it go there?
         request.provider = admitted.route.name
         _check_beginning(request, server)
-        credential = admitted.route.tokens.fresh() or await admitted.route.tokens.renewed()
+        tokens = admitted.route.tokens
+        credential = tokens.fresh()
+        if credential is None:
+            credential = await server.aside(tokens.renewed())
+        _invite(request, client)
         upstream = await _send(request, client, server, admitted, credential)
         response = await upstream.head()
         if response.status == 401:
@@ -128,15 +131,22 @@ def _check_beginning(request: Request, server: "Server") -> None:
         raise Unavailable("This server is stopping. Try again.", retry_after_s=1)
 
 
+def _invite(request: Request, client: Client) -> None:
+    """Ask for the body, once, where the client waits to be asked (RFC 9110, 10.1.1)."""
+    head = request.head
+    if head.length and not head.http10 and not request.upload.received and _expects_continue(head):
+        client.invite()
+
+
 async def _send(
     request: Request, client: Client, server: "Server", admitted: Admitted, credential: Credential
 ) -> UpstreamConnection:
     """Send the head and what there is of the body; the rest follows as it comes."""
     route, gateway, head = admitted.route, request.gateway, request.head
-    if head.length and not head.http10 and not request.upload.received and _expects_continue(head):
-        client.invite()
     request.host = route.origin.host
-    upstream = server.pool.take(route.origin) or await server.pool.connect(route.origin)
+    upstream = server.pool.take(route.origin)
+    if upstream is None:
+        upstream = await server.aside(server.pool.connect(route.origin))
     request.upstream = upstream
     upstream.ask(
         client,
@@ -156,7 +166,7 @@ async def _send_again(
     request.hang_up()
     if request.upload.replayable:
         client.resume_upload()  # read on into the copy, so that the client's leaving is noticed
-    renewed = await admitted.route.tokens.renewed(refused=credential.access)
+    renewed = await server.aside(admitted.route.tokens.renewed(refused=credential.access))
     if not request.upload.replayable:
         raise Unavailable("This request is too large to be repeated after a renewal. Try again.", retry=True)
     return await _send(request, client, server, admitted, renewed)

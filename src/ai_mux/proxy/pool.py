@@ -57,7 +57,7 @@ class Pool:
         Raises:
             UpstreamError: The origin could not be reached.
         """
-        connection = UpstreamConnection(origin, self._clock, asyncio.get_running_loop())
+        connection = UpstreamConnection(origin, self._clock)
         connection.on_lost = self._forget
         try:
             await self._connect(origin, connection, timeout_s=CONNECT_TIMEOUT_S)

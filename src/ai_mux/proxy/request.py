@@ -1,7 +1,5 @@
 """One request's state, from its head to its line in the log."""
 
-import asyncio
-
 from ai_mux.errors import RequestError
 from ai_mux.proxy.routes import Gateway
 from ai_mux.proxy.upload import Upload
@@ -24,8 +22,6 @@ class Request:
         host: The provider's host, once it was asked.
         upstream: The connection that serves it now.
         refusal: What broke a rule in its body while it was being served.
-        running: The exchange has begun.
-        abandoned: The client left before it had.
         status: What the client was told; 0 while it was told nothing.
         head_at: When the client was sent the response's head, in monotonic seconds.
         sent: Bytes of the response's body that were sent to the client.
@@ -33,7 +29,6 @@ class Request:
     """
 
     __slots__ = (
-        "abandoned",
         "gateway",
         "head",
         "head_at",
@@ -42,7 +37,6 @@ class Request:
         "provider",
         "refusal",
         "remote",
-        "running",
         "sent",
         "started",
         "status",
@@ -73,23 +67,10 @@ class Request:
         self.host = ""
         self.upstream: UpstreamConnection | None = None
         self.refusal: RequestError | None = None
-        self.running = False
-        self.abandoned = False
         self.status = 0
         self.head_at = 0.0
         self.sent = 0
         self.until_close = False
-
-    def begin(self) -> None:
-        """Note that the exchange runs.
-
-        Raises:
-            CancelledError: The client left before it did. A task that is cancelled
-                before its first step never runs, and would clean nothing up.
-        """
-        self.running = True
-        if self.abandoned:
-            raise asyncio.CancelledError
 
     def answered(self, status: int, now: float) -> None:
         """Note what the client is told, and when."""

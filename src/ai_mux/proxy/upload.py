@@ -20,6 +20,9 @@ from ai_mux.wire.http1 import CHUNKED
 # Claude Code's largest requests stay under its own limit of 32 MB; most are 50 to 200 KB.
 KEPT_BYTES_EACH: Final = 8 * 1024 * 1024
 KEPT_BYTES_IN_ALL: Final = 128 * 1024 * 1024
+# What Python holds for a piece beside its bytes: without it, a body sent byte by byte
+# would cost many times what the budget says.
+_PIECE_BYTES: Final = 64
 # Up to here one write of head and body costs less than two system calls.
 _JOINED_BYTES: Final = 64 * 1024
 
@@ -143,9 +146,10 @@ class Upload:
 
     def _pass_on(self, framed: bytes, keep: bytes, size: int) -> None:
         if self.replayable:
-            if self._kept_bytes + size <= KEPT_BYTES_EACH and self._budget.take(size):
+            cost = size + _PIECE_BYTES
+            if self._kept_bytes + cost <= KEPT_BYTES_EACH and self._budget.take(cost):
                 self._kept.append(keep)
-                self._kept_bytes += size
+                self._kept_bytes += cost
             else:
                 self.replayable = False
                 if self._sink is not None:

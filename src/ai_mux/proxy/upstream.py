@@ -23,6 +23,7 @@ from typing import Final, Protocol, cast
 from ai_mux.clock import Clock
 from ai_mux.errors import GatewayTimeout, UpstreamError
 from ai_mux.proxy.routes import Origin
+from ai_mux.proxy.turn import Waiter
 from ai_mux.wire.chunked import ChunkDecoder, ChunkError, ChunkWatcher
 from ai_mux.wire.headers import NOTABLE_IN_RESPONSES
 from ai_mux.wire.http1 import (
@@ -91,7 +92,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_head_timeout_s",
         "_idle_timeout_s",
         "_interim",
-        "_loop",
         "_problem",
         "_quiet_since",
         "_raw",
@@ -111,19 +111,18 @@ class UpstreamConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, origin: Origin, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, origin: Origin, clock: Clock) -> None:
         self.origin = origin
         self.phase = Phase.IDLE
         self.idle_since = 0.0
         self.on_lost: Callable[[UpstreamConnection], None] | None = None
         self._clock = clock
-        self._loop = loop
         self._stalled_since = NEVER
         self._reset()
 
     def _reset(self) -> None:
         self._client: Downstream | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: Waiter | None = None
         self._head: ResponseHead | None = None
         self._raw = b""
         self._problem: Exception | None = None
@@ -180,7 +179,8 @@ class UpstreamConnection(asyncio.Protocol):
             GatewayTimeout: It did not come in time.
         """
         if self._head is None and self._problem is None:
-            await self._wait()
+            self._waiter = Waiter()
+            await self._waiter
         if self._problem is not None:
             raise self._problem
         assert self._head is not None  # noqa: S101 - one of the two is set
@@ -224,20 +224,16 @@ class UpstreamConnection(asyncio.Protocol):
             UpstreamError: It was cut.
         """
         if not self._ended and self._problem is None:
-            await self._wait()
+            self._waiter = Waiter()
+            await self._waiter
         if self._problem is not None:
             raise self._problem
 
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """Let the exchange go on, right now. Nothing of this request may be touched afterwards."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.wake()
 
     def _fail(self, problem: Exception) -> None:
         if self._problem is None:
@@ -414,6 +410,7 @@ class UpstreamConnection(asyncio.Protocol):
             and self._head is not None
             and self._head.keep_alive
             and self._exact
+            and not self._read_paused  # or something unread may follow
             and not self.transport.is_closing()
             and not self.transport.get_write_buffer_size()
         )

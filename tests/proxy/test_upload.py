@@ -1,0 +1,256 @@
+"""A request's body: every byte once and in order, a bounded copy for the replay, and nothing held back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ai_mux.errors import BadRequest, TooLarge
+from ai_mux.proxy.upload import KEPT_BYTES_EACH, ReplayBudget, Upload
+from ai_mux.wire.chunked import LAST_CHUNK, ChunkDecoder, chunk
+from ai_mux.wire.http1 import CHUNKED
+
+HEAD = b"POST / HTTP/1.1\r\n\r\n"
+MIB = 1024 * 1024
+
+
+class Provider:
+    """Takes what is sent, as an upstream connection does."""
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.writes = 0
+        self.told_complete = 0
+
+    def write(self, data: bytes) -> None:
+        assert not self.told_complete, "nothing follows the end"
+        self.heard += data
+        self.writes += 1
+
+    def request_sent(self) -> None:
+        self.told_complete += 1
+
+    @property
+    def body(self) -> bytes:
+        assert self.heard.startswith(HEAD)
+        return self.heard[len(HEAD) :]
+
+
+def upload(length: int, *, limit: int = 64 * MIB, budget: ReplayBudget | None = None) -> Upload:
+    return Upload(length, limit=limit, budget=budget or ReplayBudget())
+
+
+def left(budget: ReplayBudget) -> int:
+    """Return how much of the budget can still be taken."""
+    low, high = 0, 1 << 40
+    while low < high:
+        middle = (low + high + 1) // 2
+        if budget.take(middle):
+            budget.give(middle)
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def unchunked(framed: bytes) -> bytes:
+    decoder = ChunkDecoder()
+    body = b"".join(decoder.feed(framed))
+    assert decoder.done
+    assert not decoder.rest
+    return body
+
+
+pieces = st.lists(st.binary(min_size=1, max_size=30), min_size=1, max_size=8)
+
+
+@given(pieces, st.integers(0, 8), st.binary(max_size=9))
+def test_a_body_of_known_length_arrives_whole_whenever_the_provider_does(pieces, when, behind):
+    body = b"".join(pieces)
+    budget = ReplayBudget(1000)
+    one = upload(len(body), budget=budget)
+    provider = Provider()
+    pieces[-1] += behind
+    for index, piece in enumerate(pieces):
+        if index == when:
+            one.attach(provider, HEAD)
+        last = index == len(pieces) - 1
+        assert one.complete is False
+        assert one.feed(piece) == (behind if last else b"")
+    if when >= len(pieces):
+        one.attach(provider, HEAD)
+    assert provider.body == body
+    assert (one.complete, one.received, provider.told_complete) == (True, len(body), 1)
+    one.forget()
+    assert left(budget) == 1000
+
+
+@given(pieces, st.integers(0, 8), st.integers(1, 40), st.binary(max_size=9))
+def test_a_chunked_body_is_framed_anew_and_arrives_whole(pieces, when, step, behind):
+    wire = b"".join(b"%x;ext\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\nTrailer: x\r\n\r\n" + behind
+    one = upload(CHUNKED)
+    provider = Provider()
+    rest = b""
+    for index, at in enumerate(range(0, len(wire), step)):
+        if index == when:
+            one.attach(provider, HEAD)
+        if one.complete:
+            rest += wire[at : at + step]
+        else:
+            rest += one.feed(wire[at : at + step])
+    if not provider.heard:
+        one.attach(provider, HEAD)
+    assert unchunked(provider.body) == b"".join(pieces)
+    assert (rest, one.received, provider.told_complete) == (behind, len(b"".join(pieces)), 1)
+
+
+def test_nothing_is_held_back_once_the_provider_is_there():
+    one, provider = upload(10), Provider()
+    one.attach(provider, HEAD)
+    assert provider.heard == HEAD
+    one.feed(b"abc")
+    assert provider.body == b"abc"
+    assert provider.told_complete == 0
+    one.feed(b"defghij")
+    assert provider.body == b"abcdefghij"
+
+
+def test_a_small_body_goes_out_with_its_head_in_one_write():
+    one, provider = upload(3), Provider()
+    one.feed(b"abc")
+    one.attach(provider, HEAD)
+    assert (provider.heard, provider.writes) == (HEAD + b"abc", 1)
+
+
+def test_a_request_without_a_body_is_complete_at_once():
+    one, provider = upload(0), Provider()
+    assert one.complete
+    one.attach(provider, HEAD)
+    assert (provider.heard, provider.told_complete) == (HEAD, 1)
+
+
+# The replay
+
+
+@given(pieces, st.integers(0, 8), st.booleans())
+def test_a_replay_sends_the_same_bytes_and_goes_on_from_there(pieces, when, chunked):
+    body = b"".join(pieces)
+    wire = [chunk(piece) for piece in pieces] + [LAST_CHUNK] if chunked else pieces
+    one = upload(CHUNKED if chunked else len(body))
+    first, second = Provider(), Provider()
+    one.attach(first, HEAD)
+    for index, piece in enumerate(wire):
+        if index == when:
+            one.detach()
+        one.feed(piece)
+    one.detach()
+    assert one.replayable
+    one.attach(second, HEAD)
+    assert (unchunked(second.body) if chunked else second.body) == body
+    assert second.told_complete == 1
+    assert second.heard.startswith(first.heard)
+
+
+def test_the_copy_of_one_request_is_bounded_and_dropped_whole():
+    budget = ReplayBudget()
+    free = left(budget)
+    one, provider = upload(40 * MIB, budget=budget), Provider()
+    one.attach(provider, HEAD)
+    piece = bytes(MIB)
+    for _ in range(KEPT_BYTES_EACH // MIB):
+        one.feed(piece)
+    assert one.replayable
+    assert left(budget) == free - KEPT_BYTES_EACH
+    one.feed(b"x")
+    assert not one.replayable
+    assert left(budget) == free
+    one.feed(piece)
+    assert len(provider.body) == KEPT_BYTES_EACH + 1 + MIB
+    assert not one.is_full
+
+
+def test_all_copies_together_are_bounded_and_a_late_one_does_without():
+    budget = ReplayBudget(10)
+    first, second = (upload(20, budget=budget) for _ in range(2))
+    providers = [Provider(), Provider()]
+    first.attach(providers[0], HEAD)
+    second.attach(providers[1], HEAD)
+    first.feed(b"a" * 8)
+    second.feed(b"b" * 8)
+    assert (first.replayable, second.replayable) == (True, False)
+    assert (providers[0].body, providers[1].body) == (b"a" * 8, b"b" * 8)
+    first.forget()
+    assert left(budget) == 10
+
+
+def test_what_cannot_be_copied_while_nobody_takes_it_stops_the_reading_and_is_not_lost():
+    budget = ReplayBudget(10)
+    one, provider = upload(20, budget=budget), Provider()
+    one.feed(b"a" * 8)
+    assert not one.is_full
+    one.feed(b"b" * 8)
+    assert one.is_full
+    one.attach(provider, HEAD)
+    assert not one.is_full
+    assert provider.body == b"a" * 8 + b"b" * 8
+    one.feed(b"c" * 4)
+    assert provider.body == b"a" * 8 + b"b" * 8 + b"c" * 4
+    assert provider.told_complete == 1
+    assert (one.replayable, left(budget)) == (False, 10)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_forgetting_gives_everything_back_once(times):
+    budget = ReplayBudget(100)
+    one = upload(50, budget=budget)
+    one.feed(b"a" * 30)
+    assert left(budget) == 70
+    for _ in range(times):
+        one.forget()
+    assert (left(budget), one.replayable) == (100, False)
+
+
+def test_no_budget_stays_taken_whatever_happens():
+    budget = ReplayBudget(100)
+    for length in (10, 99, 200, CHUNKED):
+        one = upload(length, budget=budget, limit=150)
+        one.attach(Provider(), HEAD)
+        one.feed(chunk(b"a" * 60) if length == CHUNKED else b"a" * 60)
+        one.detach()
+        if not one.complete:
+            one.feed(chunk(b"b" * 60) if length == CHUNKED else b"b" * 60)
+        one.detach()
+        one.forget()
+        assert left(budget) == 100
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+def test_a_chunked_body_over_the_limit_is_refused_however_small_its_pieces(step):
+    one, provider = upload(CHUNKED, limit=100), Provider()
+    one.attach(provider, HEAD)
+    wire = chunk(b"a" * 60) + chunk(b"b" * 40)
+    for at in range(0, len(wire), step):
+        one.feed(wire[at : at + step])
+    with pytest.raises(TooLarge):
+        for byte in chunk(b"c"):
+            one.feed(bytes([byte]))
+    assert b"c" not in provider.body[-5:]
+
+
+def test_a_chunked_body_of_exactly_the_limit_is_taken():
+    one = upload(CHUNKED, limit=100)
+    one.feed(chunk(b"a" * 100) + LAST_CHUNK)
+    assert one.complete
+
+
+@pytest.mark.parametrize("broken", [b"x\r\n", b"+1\r\na\r\n", b"1\r\nab\r\n", b"1\na", b"-1\r\n", b"0\r\n\n"])
+def test_a_broken_chunked_body_is_a_400_and_its_end_is_never_announced(broken):
+    one, provider = upload(CHUNKED), Provider()
+    one.attach(provider, HEAD)
+    one.feed(chunk(b"good"))
+    with pytest.raises(BadRequest):
+        one.feed(broken)
+    assert (one.complete, provider.told_complete) == (False, 0)
+    assert not provider.body.endswith(LAST_CHUNK)
