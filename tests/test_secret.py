@@ -34,7 +34,9 @@ def test_a_secret_does_not_show(accident):
     assert not any(TOKEN[at : at + 4] in shown for at in range(len(TOKEN) - 3))
 
 
-@pytest.mark.parametrize("leave", [pickle.dumps, copy.copy, copy.deepcopy, json.dumps], ids=lambda f: f.__qualname__)
+@pytest.mark.parametrize(
+    "leave", [pickle.dumps, copy.copy, copy.deepcopy, json.dumps], ids=lambda f: f.__qualname__
+)
 def test_a_secret_is_not_copied_out(leave):
     with pytest.raises(TypeError) as raised:
         leave(Secret(TOKEN))
@@ -66,7 +68,14 @@ def test_an_empty_secret_is_false():
 
 @pytest.mark.parametrize(
     ("token", "shown"),
-    [("", "…"), ("abc", "…"), ("abcd", "a…"), ("a" * 16, "aaaa…"), ("a" * 32, "a" * 8 + "…"), ("a" * 400, "a" * 8 + "…")],
+    [
+        ("", "…"),
+        ("abc", "…"),
+        ("abcd", "a…"),
+        ("a" * 16, "aaaa…"),
+        ("a" * 32, "a" * 8 + "…"),
+        ("a" * 400, "a" * 8 + "…"),
+    ],
 )
 def test_a_beginning_is_at_most_8_characters_and_at_most_a_quarter(token, shown):
     assert Secret(token).beginning() == shown

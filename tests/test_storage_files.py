@@ -1,6 +1,7 @@
 """A credential's file: reading, narrowing, locking, replacing; on a real file system."""
 
 import asyncio
+import fcntl
 import os
 import stat
 
@@ -10,7 +11,7 @@ from fakes.records import Records
 
 from ai_mux.errors import StoreError
 from ai_mux.storage.files import MAX_BYTES, FileStore
-from ai_mux.storage.locks import NAME
+from ai_mux.storage.locks import NAME, FileLock, last_renewal_ns
 
 
 @pytest.fixture
@@ -152,6 +153,31 @@ async def test_a_lock_file_that_somebody_deleted_is_not_a_second_lock(store, pat
     await asyncio.wait({waiting}, timeout=1)
     assert waiting.done()  # a new file is a new lock; what it may not do is hold the old one
     assert (tmp_path / NAME).exists()
+
+
+def test_a_lock_on_a_file_that_was_deleted_meanwhile_is_none(tmp_path, monkeypatch):
+    real = fcntl.flock
+
+    def deleted_first(fd, operation):
+        (tmp_path / NAME).unlink()
+        real(fd, operation)
+
+    lock = FileLock()
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", deleted_first)
+        assert not lock.try_lock(tmp_path)
+    assert lock.try_lock(tmp_path)
+    assert not FileLock().try_lock(tmp_path)
+    lock.unlock()
+
+
+def test_a_new_lock_file_tells_of_no_renewal(tmp_path):
+    lock = FileLock()
+    assert lock.try_lock(tmp_path)
+    assert last_renewal_ns(tmp_path) is None
+    lock.note_renewal(5)
+    assert last_renewal_ns(tmp_path) == 5
+    lock.unlock()
 
 
 async def test_only_what_a_save_wrote_counts_as_renewed(store, path):

@@ -58,7 +58,10 @@ def gateway(
         routes = [route(CLAUDE), route(CHATGPT, base_path=b"/backend-api/codex")]
     return Gateway(
         users=Users(
-            [UserConfig(name=name, digest=hashlib.sha256(token.encode()).digest()) for name, token in tokens.items()]
+            [
+                UserConfig(name=name, digest=hashlib.sha256(token.encode()).digest())
+                for name, token in tokens.items()
+            ]
         ),
         routes={one.name.encode(): one for one in routes},
         dialects={provider.name.encode(): provider.dialect for provider in (CLAUDE, CHATGPT)},

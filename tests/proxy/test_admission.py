@@ -121,9 +121,23 @@ def test_the_token_itself_is_returned_for_the_log():
 
 # Without users
 
-LOCAL = ["localhost", "LOCALHOST:8080", "localhost.", "x.localhost:1", "127.0.0.1:8080", "[::1]", "[::1]:8080"]
+LOCAL = [
+    "localhost",
+    "LOCALHOST:8080",
+    "localhost.",
+    "x.localhost:1",
+    "127.0.0.1:8080",
+    "[::1]",
+    "[::1]:8080",
+]
 LOCAL += ["192.168.0.7", "10.0.0.1.", "[fe80::1]:8080"]
-REMOTE = ["mux.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "notlocalhost"]
+REMOTE = [
+    "mux.example",
+    "evil.example:8080",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "notlocalhost",
+]
 REMOTE += ["localhost..", "0x7f.1", "127.1", "2130706433", "evil.example.:8080", "[::1.evil]"]
 
 
@@ -240,7 +254,9 @@ def test_another_method_is_told_which_are_taken(line, methods):
     assert allowed(refused.value) == methods
 
 
-@pytest.mark.parametrize("line", ["TRACE /claude/v1/messages", "CONNECT mux.example:443", "TRACE /nowhere", "TRACE //"])
+@pytest.mark.parametrize(
+    "line", ["TRACE /claude/v1/messages", "CONNECT mux.example:443", "TRACE /nowhere", "TRACE //"]
+)
 @pytest.mark.parametrize("gate", [GATE, gateway(routes=[route(CLAUDE, paths=["*"])])], ids=["ruled", "open"])
 def test_trace_and_connect_are_never_taken(line, gate):
     with pytest.raises(MethodNotAllowed) as refused:
@@ -248,8 +264,31 @@ def test_trace_and_connect_are_never_taken(line, gate):
     assert allowed(refused.value)
 
 
-TREACHEROUS = ["/.", "/..", "/./x", "/../x", "/%2e", "/%2E%2e/x", "/.%2e", "/%2e./x", "//x", "/x//", "/x\\y", "/x%5cy"]
-TREACHEROUS += ["/x%5Cy", "/x%2fy", "/x%2Fy", "/x%00", "/x#y", "/x?a#b", "/x?#", "/v1/messages/..", "/v1/messages#"]
+TREACHEROUS = [
+    "/.",
+    "/..",
+    "/./x",
+    "/../x",
+    "/%2e",
+    "/%2E%2e/x",
+    "/.%2e",
+    "/%2e./x",
+    "//x",
+    "/x//",
+    "/x\\y",
+    "/x%5cy",
+]
+TREACHEROUS += [
+    "/x%5Cy",
+    "/x%2fy",
+    "/x%2Fy",
+    "/x%00",
+    "/x#y",
+    "/x?a#b",
+    "/x?#",
+    "/v1/messages/..",
+    "/v1/messages#",
+]
 OPENED = gateway(routes=[route(CLAUDE, paths=["*"]), route(CHATGPT, paths=["*"], base_path=b"/b")])
 
 
@@ -261,7 +300,9 @@ def test_a_path_that_could_be_read_in_two_ways_is_refused(path, prefix, gate):
         admit(head(gate, f"GET {prefix}{path}"), gate)
 
 
-@pytest.mark.parametrize("path", ["/...", "/.x", "/x.", "/..x", "/x..", "/%2ex", "/a.b/c", "/%2520", "/x?../..//%2f", "/%41"])
+@pytest.mark.parametrize(
+    "path", ["/...", "/.x", "/x.", "/..x", "/x..", "/%2ex", "/a.b/c", "/%2520", "/x?../..//%2f", "/%41"]
+)
 def test_paths_that_only_look_like_it_pass_raw_where_they_are_open(path):
     one = head(OPENED, f"GET /claude{path}")
     assert admit(one, OPENED).target + one.query == path.encode()
@@ -276,8 +317,19 @@ def test_a_fragment_is_refused_even_on_a_path_that_was_good_before():
 
 @pytest.mark.parametrize(
     "line",
-    ["GET /", "GET /claudex", "GET /claud", "GET /Claude/v1/models", "GET /%63laude/v1/models", "GET /v1/messages"]
-    + ["GET /usage", "POST /healthz", "OPTIONS *", "GET *claude/v1/models", "GET /x/claude/v1/models"],
+    [
+        "GET /",
+        "GET /claudex",
+        "GET /claud",
+        "GET /Claude/v1/models",
+        "GET /%63laude/v1/models",
+        "GET /v1/messages",
+        "GET /usage",
+        "POST /healthz",
+        "OPTIONS *",
+        "GET *claude/v1/models",
+        "GET /x/claude/v1/models",
+    ],
 )
 def test_elsewhere_is_nothing(line):
     with pytest.raises(NotFound):
@@ -301,9 +353,19 @@ def test_chat_completions_cannot_be_had_from_a_subscription_and_the_answer_says_
 
 def test_configured_paths_replace_the_defaults_with_any_method():
     gate = gateway(routes=[route(CLAUDE, paths=["/v1/files", "/v1/beta/*"])])
-    for line in ("GET /claude/v1/files", "DELETE /claude/v1/beta/", "PATCH /claude/v1/beta/a/b", "POST /claude/v1/files"):
+    for line in (
+        "GET /claude/v1/files",
+        "DELETE /claude/v1/beta/",
+        "PATCH /claude/v1/beta/a/b",
+        "POST /claude/v1/files",
+    ):
         assert admit(head(gate, line), gate).target == line.split("/claude")[1].encode()
-    for line in ("POST /claude/v1/messages", "GET /claude/v1/files/x", "GET /claude/v1/beta", "GET /claude/v1/file%73"):
+    for line in (
+        "POST /claude/v1/messages",
+        "GET /claude/v1/files/x",
+        "GET /claude/v1/beta",
+        "GET /claude/v1/file%73",
+    ):
         with pytest.raises(Forbidden):
             admit(head(gate, line), gate)
 
@@ -374,7 +436,9 @@ def test_the_first_rule_that_is_broken_answers(line, fields, error):
         admit(head(GATE, line, *fields), GATE)
 
 
-@pytest.mark.parametrize("line", [line for line, _ in SERVED] + CLOSED + ["TRACE /x", "GET /nowhere", "GET //", "GET /%2e%2e"])
+@pytest.mark.parametrize(
+    "line", [line for line, _ in SERVED] + CLOSED + ["TRACE /x", "GET /nowhere", "GET //", "GET /%2e%2e"]
+)
 def test_a_stranger_learns_nothing_from_any_path(line):
     with pytest.raises(Unauthorized) as refused:
         identify(head(GATE, line, "x-api-key: wrong"), GATE)
@@ -393,7 +457,11 @@ def test_what_users_ask_for_cannot_fill_the_memory():
     assert max(len(path) for _, path in gate.admitted) <= 256
 
 
-@given(st.lists(st.sampled_from([line for line, _ in SERVED] + CLOSED + ["GET /claude/v1/models/../x"]), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from([line for line, _ in SERVED] + CLOSED + ["GET /claude/v1/models/../x"]), max_size=12
+    )
+)
 def test_the_memory_changes_no_answer(lines):
     def answers(gates):
         told = []

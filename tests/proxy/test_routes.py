@@ -39,8 +39,17 @@ def test_two_origins_are_two_even_if_they_say_the_same():
 
 @pytest.mark.parametrize(
     ("path", "prefix"),
-    [(b"/claude", b"claude"), (b"/claude/", b"claude"), (b"/claude/v1", b"claude"), (b"/claudex/v1", b"claudex")]
-    + [(b"/", b""), (b"", b""), (b"//claude", b""), (b"*", b""), (b"/%63laude/x", b"%63laude")],
+    [
+        (b"/claude", b"claude"),
+        (b"/claude/", b"claude"),
+        (b"/claude/v1", b"claude"),
+        (b"/claudex/v1", b"claudex"),
+        (b"/", b""),
+        (b"", b""),
+        (b"//claude", b""),
+        (b"*", b""),
+        (b"/%63laude/x", b"%63laude"),
+    ],
 )
 def test_the_prefix_ends_at_a_slash_or_at_the_end(path, prefix):
     assert prefix_of(path) == prefix
@@ -85,8 +94,21 @@ def test_an_id_is_one_segment(model):
 
 @pytest.mark.parametrize(
     "path",
-    [b"/v1/models/", b"/v1/models/a/b", b"/v1/models/a b", b"/v1/models/%41", b"/v1/models/a\n", b"/v1/models/\xe4"]
-    + [b"/v1/models/{id}", b"/v1/modelsx", b"/v1/model", b"x/v1/models/a", b"/v1x0/x/a", b"/v1.0/x", b""],
+    [
+        b"/v1/models/",
+        b"/v1/models/a/b",
+        b"/v1/models/a b",
+        b"/v1/models/%41",
+        b"/v1/models/a\n",
+        b"/v1/models/\xe4",
+        b"/v1/models/{id}",
+        b"/v1/modelsx",
+        b"/v1/model",
+        b"x/v1/models/a",
+        b"/v1x0/x/a",
+        b"/v1.0/x",
+        b"",
+    ],
 )
 def test_nothing_else_is_an_id(path):
     assert RULES.find(path) is None
@@ -127,7 +149,9 @@ def test_the_rules_follow_the_credential():
 
 def test_the_gateway_looks_for_the_fields_of_every_provider_and_of_the_configuration():
     gate = gateway(routes=[route(CLAUDE, configured={b"X-Team": b"blue"}), route(CHATGPT)])
-    request = head(gate, "POST /claude/v1/messages", "x-TEAM: a", "Anthropic-Beta: b", "OpenAI-Project: c", "Other: d")
+    request = head(
+        gate, "POST /claude/v1/messages", "x-TEAM: a", "Anthropic-Beta: b", "OpenAI-Project: c", "Other: d"
+    )
     assert {b"x-team", b"anthropic-beta", b"openai-project"} <= request.fields.keys()
     assert b"other" not in request.fields
 
@@ -140,7 +164,9 @@ def test_no_credential_needs_a_field_that_the_parser_does_not_note(account, fedr
     credential = Credential(
         access=Secret("a"), refresh=None, expires_at=None, account_id=account, fedramp=fedramp
     )
-    request = head(gate, "POST /chatgpt/v1/responses", "chatgpt-account-id: theirs", "x-openai-fedramp: theirs")
+    request = head(
+        gate, "POST /chatgpt/v1/responses", "chatgpt-account-id: theirs", "x-openai-fedramp: theirs"
+    )
     assert b"theirs" not in one.rules(credential).apply(request, b"/")
 
 

@@ -10,6 +10,7 @@ from ai_mux.wire.chunked import LAST_CHUNK, ChunkDecoder, chunk
 from ai_mux.wire.http1 import CHUNKED
 
 HEAD = b"POST / HTTP/1.1\r\n\r\n"
+KIB = 1024
 MIB = 1024 * 1024
 
 
@@ -86,7 +87,11 @@ def test_a_body_of_known_length_arrives_whole_whenever_the_provider_does(pieces,
 
 @given(pieces, st.integers(0, 8), st.integers(1, 40), st.binary(max_size=9))
 def test_a_chunked_body_is_framed_anew_and_arrives_whole(pieces, when, step, behind):
-    wire = b"".join(b"%x;ext\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\nTrailer: x\r\n\r\n" + behind
+    wire = (
+        b"".join(b"%x;ext\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        + b"0\r\nTrailer: x\r\n\r\n"
+        + behind
+    )
     one = upload(CHUNKED)
     provider = Provider()
     rest = b""
@@ -155,62 +160,69 @@ def test_the_copy_of_one_request_is_bounded_and_dropped_whole():
     free = left(budget)
     one, provider = upload(40 * MIB, budget=budget), Provider()
     one.attach(provider, HEAD)
-    piece = bytes(MIB)
-    for _ in range(KEPT_BYTES_EACH // MIB):
-        one.feed(piece)
+    for _ in range(KEPT_BYTES_EACH // MIB - 1):
+        one.feed(bytes(MIB))
     assert one.replayable
-    assert left(budget) == free - KEPT_BYTES_EACH
-    one.feed(b"x")
+    assert free - KEPT_BYTES_EACH < left(budget) <= free - KEPT_BYTES_EACH + MIB
+    one.feed(bytes(MIB + 1))
     assert not one.replayable
     assert left(budget) == free
-    one.feed(piece)
-    assert len(provider.body) == KEPT_BYTES_EACH + 1 + MIB
+    one.feed(b"x")
+    assert len(provider.body) == KEPT_BYTES_EACH + 2
     assert not one.is_full
+
+
+def test_a_copy_made_of_single_bytes_counts_for_what_it_costs():
+    budget = ReplayBudget(MIB)
+    one = upload(MIB, budget=budget)
+    for _ in range(MIB // 32):
+        one.feed(b"x")
+    assert one.is_full
 
 
 def test_all_copies_together_are_bounded_and_a_late_one_does_without():
-    budget = ReplayBudget(10)
-    first, second = (upload(20, budget=budget) for _ in range(2))
+    budget = ReplayBudget(10 * KIB)
+    first, second = (upload(20 * KIB, budget=budget) for _ in range(2))
     providers = [Provider(), Provider()]
     first.attach(providers[0], HEAD)
     second.attach(providers[1], HEAD)
-    first.feed(b"a" * 8)
-    second.feed(b"b" * 8)
+    first.feed(b"a" * 8 * KIB)
+    second.feed(b"b" * 8 * KIB)
     assert (first.replayable, second.replayable) == (True, False)
-    assert (providers[0].body, providers[1].body) == (b"a" * 8, b"b" * 8)
+    assert (providers[0].body, providers[1].body) == (b"a" * 8 * KIB, b"b" * 8 * KIB)
     first.forget()
-    assert left(budget) == 10
+    assert left(budget) == 10 * KIB
 
 
 def test_what_cannot_be_copied_while_nobody_takes_it_stops_the_reading_and_is_not_lost():
-    budget = ReplayBudget(10)
-    one, provider = upload(20, budget=budget), Provider()
-    one.feed(b"a" * 8)
+    budget = ReplayBudget(10 * KIB)
+    one, provider = upload(20 * KIB, budget=budget), Provider()
+    one.feed(b"a" * 8 * KIB)
     assert not one.is_full
-    one.feed(b"b" * 8)
+    one.feed(b"b" * 8 * KIB)
     assert one.is_full
     one.attach(provider, HEAD)
     assert not one.is_full
-    assert provider.body == b"a" * 8 + b"b" * 8
-    one.feed(b"c" * 4)
-    assert provider.body == b"a" * 8 + b"b" * 8 + b"c" * 4
+    assert provider.body == b"a" * 8 * KIB + b"b" * 8 * KIB
+    one.feed(b"c" * 4 * KIB)
+    assert provider.body[16 * KIB :] == b"c" * 4 * KIB
     assert provider.told_complete == 1
-    assert (one.replayable, left(budget)) == (False, 10)
+    assert (one.replayable, left(budget)) == (False, 10 * KIB)
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_forgetting_gives_everything_back_once(times):
-    budget = ReplayBudget(100)
-    one = upload(50, budget=budget)
-    one.feed(b"a" * 30)
-    assert left(budget) == 70
+    budget = ReplayBudget(100 * KIB)
+    one = upload(50 * KIB, budget=budget)
+    one.feed(b"a" * 30 * KIB)
+    assert 69 * KIB < left(budget) <= 70 * KIB
     for _ in range(times):
         one.forget()
-    assert (left(budget), one.replayable) == (100, False)
+    assert (left(budget), one.replayable) == (100 * KIB, False)
 
 
 def test_no_budget_stays_taken_whatever_happens():
-    budget = ReplayBudget(100)
+    budget = ReplayBudget(200)
     for length in (10, 99, 200, CHUNKED):
         one = upload(length, budget=budget, limit=150)
         one.attach(Provider(), HEAD)
@@ -220,7 +232,7 @@ def test_no_budget_stays_taken_whatever_happens():
             one.feed(chunk(b"b" * 60) if length == CHUNKED else b"b" * 60)
         one.detach()
         one.forget()
-        assert left(budget) == 100
+        assert left(budget) == 200
 
 
 # What is refused

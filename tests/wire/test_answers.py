@@ -15,7 +15,14 @@ ID = "amx_" + "a" * 26
 # error, status, Anthropic's type, OpenAI's type and code, x-should-retry
 TABLE = [
     (errors.BadRequest(), 400, "invalid_request_error", "invalid_request_error", "bad_request", "false"),
-    (errors.MethodNotAllowed("POST"), 405, "invalid_request_error", "invalid_request_error", "bad_request", "false"),
+    (
+        errors.MethodNotAllowed("POST"),
+        405,
+        "invalid_request_error",
+        "invalid_request_error",
+        "bad_request",
+        "false",
+    ),
     (errors.TargetTooLong(), 414, "invalid_request_error", "invalid_request_error", "bad_request", "false"),
     (errors.HeadTooLarge(), 431, "invalid_request_error", "invalid_request_error", "bad_request", "false"),
     (errors.Unauthorized(), 401, "authentication_error", "invalid_request_error", "invalid_api_key", "false"),
@@ -94,11 +101,17 @@ def test_an_error_says_what_every_answer_says(row, dialect):
 
 
 def test_the_table_has_every_error_that_a_client_can_be_told():
-    told = {error.status for error in vars(errors).values() if isinstance(error, type) and hasattr(error, "status")}
-    listed = {status for _, status, *_ in TABLE}
-    assert listed == {cls.status for cls in errors.RequestError.__subclasses__()} == {
-        status for status in told if isinstance(status, int)
+    told = {
+        error.status
+        for error in vars(errors).values()
+        if isinstance(error, type) and hasattr(error, "status")
     }
+    listed = {status for _, status, *_ in TABLE}
+    assert (
+        listed
+        == {cls.status for cls in errors.RequestError.__subclasses__()}
+        == {status for status in told if isinstance(status, int)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +137,9 @@ def test_an_answer_before_the_body_was_read_closes_the_connection():
 
 @pytest.mark.parametrize(("close", "options"), [(True, {"close", "Upgrade"}), (False, {"Upgrade"})])
 def test_the_426_names_upgrade_in_connection(close, options):
-    connection = Seen(error_answer(errors.UpgradeRequired(), Dialect.OPENAI, ID, close=close)).fields["connection"]
+    connection = Seen(error_answer(errors.UpgradeRequired(), Dialect.OPENAI, ID, close=close)).fields[
+        "connection"
+    ]
     assert set(connection.split(", ")) == options
 
 

@@ -1,5 +1,7 @@
 """The chunked coding: where the bytes are cut makes no difference, and nothing sloppy is let through."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     marks = sorted({0, len(data), *(place % (len(data) + 1) for place in at)})
-    return [data[start:end] for start, end in zip(marks, marks[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(marks)]
 
 
 def decoded(pieces: list[bytes]) -> tuple[bytes, bool, bytes]:
@@ -26,7 +28,9 @@ def decoded(pieces: list[bytes]) -> tuple[bytes, bool, bytes]:
 
 bodies = st.lists(st.binary(min_size=1, max_size=40), max_size=6)
 extensions = st.sampled_from([b"", b";a", b";a=b", b';a="b c"', b" " * 0])
-trailers = st.lists(st.sampled_from([b"A: b", b"X-Sum: 00", b"Upgrade: x", b"Connection: upgrade"]), max_size=3)
+trailers = st.lists(
+    st.sampled_from([b"A: b", b"X-Sum: 00", b"Upgrade: x", b"Connection: upgrade"]), max_size=3
+)
 cuts = st.lists(st.integers(0, 400), max_size=12)
 
 
@@ -109,7 +113,16 @@ def test_the_watcher_finds_the_end_however_the_bytes_are_cut(body, extension, tr
     assert watcher.done
 
 
-JUNK = [b"\r\n", b"\n", b"\r", b"x", b"0\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"\0", b" "]
+JUNK = [
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"x",
+    b"0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    b"\0",
+    b" ",
+]
 
 
 @pytest.mark.parametrize("junk", JUNK)

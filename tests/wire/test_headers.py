@@ -117,7 +117,7 @@ PASSED = [
 ]
 
 
-@pytest.mark.parametrize("field", PASSED, ids=lambda field: repr(field))
+@pytest.mark.parametrize("field", PASSED, ids=repr)
 def test_everything_else_passes_byte_for_byte(field):
     for rules in (CLAUDE_RULES, CHATGPT_RULES):
         assert only(rules, b"A: b", field, b"a: b") == [b"A: b", field, b"a: b"]
@@ -125,7 +125,9 @@ def test_everything_else_passes_byte_for_byte(field):
 
 def test_the_credential_takes_the_place_and_spelling_of_the_clients_field():
     fields = [b"A: b", b"AUTHORIZATION:bearer user-token", b"C: d", b"x-api-key: user-token"]
-    out = sent(CLAUDE_RULES, *fields, b"accept-encoding: gzip", b"anthropic-beta: " + BETA, host=b"HOST: mux.example")
+    out = sent(
+        CLAUDE_RULES, *fields, b"accept-encoding: gzip", b"anthropic-beta: " + BETA, host=b"HOST: mux.example"
+    )
     assert out == [
         b"HOST: origin.example",
         b"A: b",
@@ -288,14 +290,26 @@ def test_an_api_key_takes_the_place_of_the_clients():
 GONE = {b"x-api-key", b"cookie", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"expect"}
 GONE |= {b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"via", b"cdn-loop"}
 FAMILIES = (b"proxy-", b"x-forwarded-", b"cf-")
-SUBSCRIPTION = {b"openai-organization", b"openai-project", b"x-openai-account-routing-override", b"anthropic-beta"}
+SUBSCRIPTION = {
+    b"openai-organization",
+    b"openai-project",
+    b"x-openai-account-routing-override",
+    b"anthropic-beta",
+}
 ALWAYS = {b"host", b"authorization", b"content-length", b"transfer-encoding", b"close", b"keep-alive"}
 
 
 def expected(lines, *, put, gone, beta):
     """The list of design section 4, one rule after another, without a thought for speed."""
-    fields = [(line.partition(b":")[0].lower(), line.partition(b":")[2].strip(b" \t"), line) for line in lines]
-    named = {option.strip(b" \t").lower() for name, value, _ in fields if name == b"connection" for option in value.split(b",")}
+    fields = [
+        (line.partition(b":")[0].lower(), line.partition(b":")[2].strip(b" \t"), line) for line in lines
+    ]
+    named = {
+        option.strip(b" \t").lower()
+        for name, value, _ in fields
+        if name == b"connection"
+        for option in value.split(b",")
+    }
     fields = [field for field in fields if field[0] not in named - ALWAYS]
     out, placed = [], set()
     for name, _, line in fields:
@@ -310,7 +324,9 @@ def expected(lines, *, put, gone, beta):
         added.append(b"Accept-Encoding: identity")
     if beta:
         places = [index for index, line in enumerate(out) if line.lower().startswith(b"anthropic-beta:")]
-        members = [part.strip(b" \t") for index in places for part in out[index].partition(b":")[2].split(b",")]
+        members = [
+            part.strip(b" \t") for index in places for part in out[index].partition(b":")[2].split(b",")
+        ]
         if not places:
             added.append(b"anthropic-beta: " + BETA)
         elif BETA not in members:
@@ -321,18 +337,40 @@ def expected(lines, *, put, gone, beta):
 
 def spelled(name):
     return st.lists(st.booleans(), min_size=len(name), max_size=len(name)).map(
-        lambda upper: b"".join(name[i : i + 1].upper() if up else name[i : i + 1] for i, up in enumerate(upper))
+        lambda upper: b"".join(
+            name[i : i + 1].upper() if up else name[i : i + 1] for i, up in enumerate(upper)
+        )
     )
 
 
 known = st.sampled_from(
-    sorted(GONE | SUBSCRIPTION | {b"x-forwarded-for", b"cf-ray", b"proxy-x", b"chatgpt-account-id", b"x-openai-fedramp"})
-    + [b"origin", b"user-agent", b"x-stainless-timeout", b"content-type", b"cf", b"x-forwarded", b"date"]
+    [
+        *sorted(
+            GONE
+            | SUBSCRIPTION
+            | {b"x-forwarded-for", b"cf-ray", b"proxy-x", b"chatgpt-account-id", b"x-openai-fedramp"}
+        ),
+        b"origin",
+        b"user-agent",
+        b"x-stainless-timeout",
+        b"content-type",
+        b"cf",
+        b"x-forwarded",
+        b"date",
+    ]
 )
-tokens = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_!#$%&'*+.^`|~", min_size=1, max_size=9).map(str.encode)
-names = st.one_of(known, tokens.filter(lambda name: name not in ALWAYS | {b"accept-encoding", b"authorization"}))
-values = st.binary(max_size=9).map(lambda raw: bytes(b for b in raw if b == 9 or (b >= 32 and b != 127)).strip(b" \t"))
-plain = st.builds(lambda n, sep, v: n + sep + v, names.flatmap(spelled), st.sampled_from([b": ", b":", b":\t "]), values)
+tokens = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_!#$%&'*+.^`|~", min_size=1, max_size=9).map(
+    str.encode
+)
+names = st.one_of(
+    known, tokens.filter(lambda name: name not in ALWAYS | {b"accept-encoding", b"authorization"})
+)
+values = st.binary(max_size=9).map(
+    lambda raw: bytes(b for b in raw if b == 9 or (b >= 32 and b != 127)).strip(b" \t")
+)
+plain = st.builds(
+    lambda n, sep, v: n + sep + v, names.flatmap(spelled), st.sampled_from([b": ", b":", b":\t "]), values
+)
 connection = st.builds(
     lambda n, options: n + b": " + b" ,".join(options),
     spelled(b"connection"),
@@ -341,7 +379,9 @@ connection = st.builds(
 betas = st.sampled_from([b"anthropic-beta: a", b"Anthropic-Beta: b,c", b"anthropic-beta: " + BETA])
 codings = st.sampled_from([b"accept-encoding: gzip, br", b"Accept-Encoding:zstd"])
 once = st.lists(
-    st.sampled_from([b"Authorization: Bearer u", b"Content-Length:\t12", b"Accept: */*"]), unique=True, max_size=3
+    st.sampled_from([b"Authorization: Bearer u", b"Content-Length:\t12", b"Accept: */*"]),
+    unique=True,
+    max_size=3,
 )
 
 
@@ -356,7 +396,10 @@ def test_the_list_of_changes_to_a_request_is_complete(data):
     kept, added = expected(fields, put=put, gone=GONE, beta=True)
     assert (out[: len(kept)], sorted(out[len(kept) :])) == (kept, added)
 
-    put |= {b"chatgpt-account-id": (b"chatgpt-account-id", b"acct-1"), b"x-openai-fedramp": (b"X-OpenAI-Fedramp", b"true")}
+    put |= {
+        b"chatgpt-account-id": (b"chatgpt-account-id", b"acct-1"),
+        b"x-openai-fedramp": (b"X-OpenAI-Fedramp", b"true"),
+    }
     out = sent(CHATGPT_RULES, *fields, host=None)
     kept, added = expected(fields, put=put, gone=GONE | SUBSCRIPTION, beta=False)
     assert (out[: len(kept)], sorted(out[len(kept) :])) == (kept, added)
@@ -453,7 +496,10 @@ def test_the_chunked_framing_is_announced_only_where_chunks_follow(about, passes
 
 
 def test_the_client_is_told_that_its_connection_ends():
-    assert told(b"connection: keep-alive", b"Content-Length: 0", close=True)[1][-2:] == [OURS, b"Connection: close"]
+    assert told(b"connection: keep-alive", b"Content-Length: 0", close=True)[1][-2:] == [
+        OURS,
+        b"Connection: close",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,9 @@ REFUSED = {
     "a TLS handshake": b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
     # Design section 2: two of either is a 400, whatever they hold.
     "two Authorization fields": with_host(b"Authorization: Bearer a", b"authorization: Bearer a"),
-    "two Authorization fields spelled alike": with_host(b"Authorization: Bearer a", b"Authorization: Bearer b"),
+    "two Authorization fields spelled alike": with_host(
+        b"Authorization: Bearer a", b"Authorization: Bearer b"
+    ),
     "two x-api-key fields": with_host(b"x-api-key: a", b"X-Api-Key: a"),
 }
 
@@ -216,7 +218,11 @@ WEBSOCKET = (b"Connection: keep-alive, Upgrade", b"Upgrade: WebSocket")
         (b"GET / HTTP/1.1", WEBSOCKET, True),
         (b"GET / HTTP/1.1", (*WEBSOCKET, b"Content-Length: 0"), True),
         # Point 11: curl --http2 asks for h2c, with whatever method and body it has.
-        (b"POST / HTTP/1.1", (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"Content-Length: 5"), False),
+        (
+            b"POST / HTTP/1.1",
+            (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"Content-Length: 5"),
+            False,
+        ),
         (b"GET / HTTP/1.1", (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c"), False),
         (b"GET / HTTP/1.1", (*WEBSOCKET, b"Content-Length: 5"), False),
         (b"GET / HTTP/1.1", (*WEBSOCKET, b"Transfer-Encoding: chunked"), False),
@@ -276,18 +282,40 @@ class Heard:
 
 
 name = st.sampled_from(
-    [b"Host", b"host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Upgrade", b"A", b"x_y", b"", b"A B"]
+    [
+        b"Host",
+        b"host",
+        b"Content-Length",
+        b"Transfer-Encoding",
+        b"Connection",
+        b"Upgrade",
+        b"A",
+        b"x_y",
+        b"",
+        b"A B",
+    ]
 )
 value = st.one_of(
-    st.sampled_from([b"", b"m", b"5", b"0", b"05", b"chunked", b"close", b"Upgrade, close", b"websocket", b"h2c", b"m:8"]),
+    st.sampled_from(
+        [b"", b"m", b"5", b"0", b"05", b"chunked", b"close", b"Upgrade, close", b"websocket", b"h2c", b"m:8"]
+    ),
     st.binary(max_size=6),
 )
 separator = st.sampled_from([b": ", b": ", b": ", b":", b":\t ", b" :", b""])
 ending = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r", b"\r\n ", b" \r\n", b"\r\r\n"])
 field = st.builds(lambda n, s, v, e: n + s + v + e, name, separator, value, ending)
 start = st.sampled_from(
-    [b"GET /a HTTP/1.1", b"POST /a?b HTTP/1.1", b"GET http://m/a HTTP/1.0", b"\nGET / HTTP/1.1", b"GET /  HTTP/1.1"]
-    + [b"POST * HTTP/1.1", b"CONNECT m:8 HTTP/1.1", b"GET /\x80 HTTP/1.1", b"GET / HTTP/1.10"]
+    [
+        b"GET /a HTTP/1.1",
+        b"POST /a?b HTTP/1.1",
+        b"GET http://m/a HTTP/1.0",
+        b"\nGET / HTTP/1.1",
+        b"GET /  HTTP/1.1",
+        b"POST * HTTP/1.1",
+        b"CONNECT m:8 HTTP/1.1",
+        b"GET /\x80 HTTP/1.1",
+        b"GET / HTTP/1.10",
+    ]
 )
 
 

@@ -43,6 +43,7 @@ class State(Enum):
 
     HEAD = auto()  # waiting for a request, or for the rest of its head
     BUSY = auto()  # a request is being served
+    QUEUED = auto()  # one was served, and the next, pipelined behind it, has its turn in the loop's next
     LINGER = auto()  # the answer is out, and what still comes is thrown away
     GONE = auto()
 
@@ -109,12 +110,11 @@ class ClientConnection(asyncio.Protocol):
         """Take bytes of a head, a body, or a request that must wait."""
         self._seen = True
         request = self._request
-        if request is not None:
-            if request.upload.complete:
-                self._buffer += data
-                if len(self._buffer) > REQUEST_HEAD_BYTES:
-                    self._pause_reading()
-                return
+        if self.state is State.QUEUED or (request is not None and request.upload.complete):
+            self._buffer += data
+            if len(self._buffer) > REQUEST_HEAD_BYTES:
+                self._pause_reading()
+        elif request is not None:
             try:
                 self._buffer += request.upload.feed(data)
             except RequestError as error:
@@ -218,7 +218,10 @@ class ClientConnection(asyncio.Protocol):
         self._cancel()
 
     def _go_on(self) -> None:
-        if self.state is State.HEAD and self._buffer:
+        if self.state is State.QUEUED:
+            self.state = State.HEAD
+            if len(self._buffer) <= REQUEST_HEAD_BYTES:
+                self._resume_reading()
             self._next_request()
 
     def _cancel(self) -> None:
@@ -256,13 +259,15 @@ class ClientConnection(asyncio.Protocol):
             complete = request is None or request.upload.complete
             self._close(unread=not complete or bool(self._buffer))
             return
-        self.state = State.HEAD
         self._deadline = self._server.clock.monotonic() + (IDLE_S if self._authenticated else IDLE_STRANGER_S)
-        self._resume_reading()
         if self._buffer:
             # Not from here: a client may pipeline thousands, each inside the one before.
+            self.state = State.QUEUED
             self._server.loop.call_soon(self._go_on)
-        elif self._server.draining:
+            return
+        self.state = State.HEAD
+        self._resume_reading()
+        if self._server.draining:
             self._close(unread=False)
 
     def cut(self, *, reset: bool) -> None:
