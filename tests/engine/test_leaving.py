@@ -103,6 +103,27 @@ async def test_while_connecting(opened, leave: str):
         wire.close()
 
 
+async def test_just_as_the_connection_to_the_provider_is_made(gate: Gate):
+    """A connection that comes too late for its client is nobody's, and must not stay open for ever."""
+    connect = gate.server.pool._connect
+    made = asyncio.Event()
+
+    async def connect_and_tell(*given, **named) -> asyncio.Transport:
+        transport = await connect(*given, **named)
+        made.set()
+        return transport
+
+    gate.server.pool._connect = connect_and_tell
+    client = await gate.client()
+    await client.send(post())
+    await made.wait()
+    one = next(iter(gate.server._clients))
+    one.eof_received()  # in the very turn in which the connect has ended, and nobody was told yet
+    await gate.at_rest()
+    await eventually(lambda: gate.upstream_connections == 0, what="a connection is left")
+    client.close()
+
+
 @WAYS
 async def test_while_the_provider_shakes_hands(opened, certificate, leave: str):
     gate = await opened(trust=certificate)

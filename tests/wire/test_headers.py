@@ -180,6 +180,7 @@ def test_the_beta_without_which_no_oauth_token_is_taken_is_added_if_it_is_missin
         ([b"Accept-Encoding: *"], [b"Accept-Encoding: identity"]),
         ([b"Accept-Encoding: *;q=0, snappy"], [b"Accept-Encoding: identity"]),
         ([b"Accept-Encoding:"], [b"Accept-Encoding: identity"]),
+        ([b"Accept-Encoding: ,"], [b"Accept-Encoding: identity"]),
         ([b"Accept-Encoding: gzipped"], [b"Accept-Encoding: identity"]),
         ([b"accept-encoding: *", b"Accept-Encoding: br"], [b"Accept-Encoding: br"]),
         ([b"Accept-Encoding: br", b"accept-encoding: *"], [b"Accept-Encoding: br"]),

@@ -80,7 +80,7 @@ def admit(head: RequestHead, gateway: Gateway) -> Admitted:
         RequestError: The first rule that it breaks.
     """
     remembered = gateway.admitted.get((head.method, head.path))
-    if remembered is None or head.upgrade or b"#" in head.query:
+    if remembered is None or b"#" in head.query:
         remembered = _find(head, gateway)
     if head.length > gateway.max_body_size:
         raise TooLarge

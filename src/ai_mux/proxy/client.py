@@ -162,6 +162,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _next_request(self) -> None:
         if self.write_paused:  # who asks on and on without reading must not fill our memory
+            self._deadline = NEVER  # that of writing counts
             self._pause_reading()
             return
         buffer = self._buffer
@@ -176,6 +177,7 @@ class ClientConnection(asyncio.Protocol):
                 self.refuse_unread(HeadTooLarge())
             elif buffer and self._deadline > self._server.clock.monotonic() + HEAD_S:
                 self._deadline = self._server.clock.monotonic() + HEAD_S
+            self._resume_reading()
             return
         server = self._server
         gateway = server.gateway
@@ -205,8 +207,10 @@ class ClientConnection(asyncio.Protocol):
                 self._buffer = rest if upload.complete else upload.feed(rest)
             except RequestError as error:
                 request.refusal = error
-            if upload.is_full:
-                self._pause_reading()
+        if upload.is_full:
+            self._pause_reading()
+        else:
+            self._resume_reading()
         self._turn = turn = Turn(exchange(request, self, server))
         turn.start()
 
@@ -298,6 +302,7 @@ class ClientConnection(asyncio.Protocol):
         Closing with unread bytes sends a reset, which may destroy the answer on its
         way. So say that no more will come, and read on for a little while.
         """
+        self._buffer = b""  # nothing more of it will be served
         self._resume_reading()
         self.state = State.LINGER
         self._deadline = self._server.clock.monotonic() + (LINGER_S if unread else WRITE_STALL_S)
@@ -315,7 +320,8 @@ class ClientConnection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._read_paused:
+        """Read on, unless more was pipelined already than a head may have."""
+        if self._read_paused and len(self._buffer) <= REQUEST_HEAD_BYTES:
             self._read_paused = False
             self._seen = True  # the silence while we paused was ours
             if not self.transport.is_closing():

@@ -67,6 +67,7 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
             keep = _answer_probe(request, client, server)
             event = "request.probe"
             return
+        server.show_request(request)
         request.user = identify(request.head, request.gateway)  # whose token is it?
         client.authenticated()
         admitted = admit(request.head, request.gateway)  # may it go there?
@@ -83,7 +84,7 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
             upstream = await _send_again(request, client, server, admitted, credential)
             response = await upstream.head()
             _check_accepted(request, response, server)
-        server.look_at(request, response, upstream.received, credential.access)
+        server.show_response(request, response, upstream.received, credential.access)
         keep = _begin_answer(request, client, server, response, upstream)
         await upstream.completed()  # the bytes flow by callbacks below
         request.sent = upstream.relayed
@@ -146,7 +147,7 @@ async def _send(
     request.host = route.origin.host
     upstream = server.pool.take(route.origin)
     if upstream is None:
-        upstream = await server.aside(server.pool.connect(route.origin))
+        upstream = await server.aside(server.pool.connect(route.origin), unwanted=UpstreamConnection.abort)
     request.upstream = upstream
     upstream.ask(
         client,
@@ -201,6 +202,8 @@ def _begin_answer(
     request.id = _told_id(response, id_field) or request.id
     request.answered(response.status, server.clock.monotonic())
     upstream.relay(ours, decode=decode)
+    head.forget()
+    response.forget()
     return keep
 
 

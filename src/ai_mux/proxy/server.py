@@ -7,7 +7,7 @@ replay budget. What the configuration decides is ``gateway``, swapped whole.
 import asyncio
 import socket
 import ssl
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from ai_mux.clock import Clock
@@ -115,14 +115,17 @@ class Server:
                 # Without it an event waits up to 40 ms for the one before to be acknowledged.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._untouched.add(sock)
-            task = self.loop.create_task(self._serve(sock))
+            task = self.loop.create_task(self._serve(sock, ClientConnection(self)))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
 
-    async def _serve(self, sock: socket.socket) -> None:
+    async def _serve(self, sock: socket.socket, client: ClientConnection) -> None:
         self._untouched.discard(sock)  # from here on it belongs to its transport
         try:
-            await self._engine.accept(sock, ClientConnection(self), self._tls)
+            await self._engine.accept(sock, client, self._tls)
+        except asyncio.CancelledError:
+            self.left(client)  # uvloop then forgets to tell it that its connection is lost
+            raise
         except (OSError, TimeoutError) as exc:
             sock.close()
             self.log.debug("connection.handshake_failed", problem=str(exc))
@@ -156,9 +159,9 @@ class Server:
         if len(self._clients) + len(self._arriving) < self._max_connections:
             self._accept_on()
 
-    async def aside(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do for a request what needs a Task of its own."""
-        return await aside(work, self._asides)
+    async def aside(self, work: Coroutine[Any, Any, T], *, unwanted: Callable[[T], None] | None = None) -> T:
+        """Do for a request what needs a Task of its own; see ``turn.aside``."""
+        return await aside(work, self._asides, unwanted=unwanted)
 
     # Saying what happened
 
@@ -181,17 +184,18 @@ class Server:
             upstream=request.host or None,
             probe=event == "request.probe",
         )
-        if self.log.is_debug:
-            self._show_request(request, event)
 
-    def _show_request(self, request: Request, event: str) -> None:
-        fields = request.head.sent.items()
-        self.log.debug(event, request_id=request.id, headers=masked_headers(fields))
-        token = presented_token(request.head)
-        if token and not request.user and event == "request.refused":
+    def show_request(self, request: Request) -> None:
+        """At ``debug``, show a request's head, and the beginning of a token that nobody has."""
+        if not self.log.is_debug:
+            return
+        head = request.head
+        self.log.debug("request.begun", request_id=request.id, headers=masked_headers(head.sent.items()))
+        token = presented_token(head)
+        if token and request.gateway.users and request.gateway.users.find(token) is None:
             self.log.debug("token.unknown", request_id=request.id, token=mask(token))
 
-    def look_at(self, request: Request, response: ResponseHead, beginning: bytes, secret: Secret) -> None:
+    def show_response(self, request: Request, response: ResponseHead, beginning: bytes, secret: Secret) -> None:
         """At ``debug``, show a response's head, and the beginning of an error's body."""
         if not self.log.is_debug:
             return

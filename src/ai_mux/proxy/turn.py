@@ -76,7 +76,12 @@ class Turn:
         self._waiter = waiter
 
 
-async def aside(work: Coroutine[Any, Any, T], tasks: set[asyncio.Task[Any]]) -> T:
+async def aside(
+    work: Coroutine[Any, Any, T],
+    tasks: set[asyncio.Task[Any]],
+    *,
+    unwanted: Callable[[T], None] | None = None,
+) -> T:
     """Do in a Task what cannot be done in a ``Turn``, and return or raise its outcome.
 
     Cancelling the wait cancels the Task, and does not wait for it.
@@ -84,6 +89,7 @@ async def aside(work: Coroutine[Any, Any, T], tasks: set[asyncio.Task[Any]]) -> 
     Args:
         work: What to do.
         tasks: Holds the Task while it runs.
+        unwanted: Told the result if it comes when nobody waits for it any more.
     """
     task = asyncio.ensure_future(work)
     waiter = Waiter()
@@ -94,12 +100,12 @@ async def aside(work: Coroutine[Any, Any, T], tasks: set[asyncio.Task[Any]]) -> 
         await waiter
     except asyncio.CancelledError:
         task.cancel()
-        task.add_done_callback(_forget)
+        task.add_done_callback(lambda _: _give_up(task, unwanted))
         raise
     return task.result()
 
 
-def _forget(task: asyncio.Task[Any]) -> None:
+def _give_up(task: asyncio.Task[T], unwanted: Callable[[T], None] | None) -> None:
     """Take note of an outcome that nobody waits for any more."""
-    if not task.cancelled():
-        task.exception()
+    if not task.cancelled() and task.exception() is None and unwanted is not None:
+        unwanted(task.result())

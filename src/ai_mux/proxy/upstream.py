@@ -16,8 +16,9 @@ Rule 3: A response that was cut is never ended cleanly towards the client.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from enum import Enum, auto
+from types import coroutine
 from typing import Final, Protocol, cast
 
 from ai_mux.clock import Clock
@@ -171,7 +172,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     # Hearing
 
-    async def head(self) -> ResponseHead:
+    @coroutine
+    def head(self) -> Generator[Waiter, None, ResponseHead]:
         """Wait for the response's head; interim responses are swallowed (RFC 9110, 15.2).
 
         Raises:
@@ -179,8 +181,8 @@ class UpstreamConnection(asyncio.Protocol):
             GatewayTimeout: It did not come in time.
         """
         if self._head is None and self._problem is None:
-            self._waiter = Waiter()
-            await self._waiter
+            self._waiter = waiter = Waiter()
+            yield waiter
         if self._problem is not None:
             raise self._problem
         assert self._head is not None  # noqa: S101 - one of the two is set
@@ -217,15 +219,16 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._client.write_paused:
             self.pause_reading()
 
-    async def completed(self) -> None:
+    @coroutine
+    def completed(self) -> Generator[Waiter, None, None]:
         """Wait until the whole response was written to the client.
 
         Raises:
             UpstreamError: It was cut.
         """
         if not self._ended and self._problem is None:
-            self._waiter = Waiter()
-            await self._waiter
+            self._waiter = waiter = Waiter()
+            yield waiter
         if self._problem is not None:
             raise self._problem
 

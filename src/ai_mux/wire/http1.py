@@ -116,6 +116,10 @@ class _Head:
             name: value.strip(b" \t") for name, _, value in (line.partition(b":") for line in self.lines[1:])
         }
 
+    def forget(self) -> None:
+        """Let go of the bytes: the head has been passed on, and a stream may last for an hour."""
+        del self.raw, self.lines, self.notable, self.fields
+
 
 class RequestHead(_Head):
     """A request's head.
