@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from engine.harness import ALICE, BOB, Gate
+from engine.harness import ALICE, BOB, Gate, post
 from engine.wires import Ended, Wire, turns
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -154,3 +154,18 @@ async def test_bodies_arrive_as_sent_however_they_are_cut(opened, sizes, cuts, a
         assert (await client.message()).body == back
     assert len(gate.upstream.accepted) == 1
     await gate.close()
+
+
+async def test_what_arrived_unread_before_the_next_request_is_nobodys_answer(gate: Gate):
+    """Point 1: in the kernel already, and not yet read by the loop, when the next user asks."""
+    alice = await gate.client()
+    await alice.send(post(token=ALICE))
+    provider = await gate.upstream.accept()
+    await provider.message()
+    await provider.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    await alice.message()
+    (origin,) = gate.server.pool._idle
+    blocking = provider.sock.dup()
+    blocking.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nalice!")  # and no turn of the loop since
+    blocking.close()
+    assert gate.server.pool.take(origin) is None

@@ -47,8 +47,11 @@ class Pool:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if not connection.transport.is_closing():
+            if connection.transport.is_closing():
+                continue
+            if not connection.has_unread:
                 return connection
+            connection.abort()
         return None
 
     async def connect(self, origin: Origin) -> UpstreamConnection:
