@@ -176,7 +176,9 @@ class InternalError(RequestError):
     anthropic_type = "api_error"
     openai_type = "server_error"
     openai_code = "internal"
-    public_message = "ai-mux failed to serve this request. The server's log has the details under this request id."
+    public_message = (
+        "ai-mux failed to serve this request. The server's log has the details under this request id."
+    )
 
 
 class BadGateway(RequestError):
@@ -202,7 +204,9 @@ class Unavailable(RequestError):
     openai_type = "server_error"
     openai_code = "unavailable"
 
-    def __init__(self, public_message: str, *, retry_after_s: int | None = None, retry: bool | None = None) -> None:
+    def __init__(
+        self, public_message: str, *, retry_after_s: int | None = None, retry: bool | None = None
+    ) -> None:
         super().__init__(public_message)
         self.retry_after_s = retry_after_s
         self.retry = retry_after_s is not None if retry is None else retry

@@ -61,7 +61,7 @@ def test_a_head_that_cannot_be_trusted_is_refused(raw):
 
 def test_the_number_of_fields_is_limited():
     fields = [b"A-%d: b" % number for number in range(RESPONSE_FIELDS)]
-    assert len(read(response(*fields)).lines) == RESPONSE_FIELDS + 1
+    assert len(read(response(*fields)).sent) == RESPONSE_FIELDS
     with pytest.raises(UpstreamError):
         read(response(*fields, b"One: more"))
 

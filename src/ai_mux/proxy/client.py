@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ai_mux.errors import HeadTooLarge, RequestError, RequestTimeout, TargetTooLong
 from ai_mux.proxy.exchange import exchange
+from ai_mux.proxy.receiving import Receiver
 from ai_mux.proxy.request import Request
 from ai_mux.proxy.turn import Turn
 from ai_mux.proxy.upload import Upload
@@ -48,7 +49,7 @@ class State(Enum):
     GONE = auto()
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(Receiver):
     """The connection of one client, from its first byte to its last.
 
     Attributes:

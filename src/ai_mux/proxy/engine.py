@@ -64,7 +64,7 @@ class Engine:
             return runner.run(main)
 
     async def connect(
-        self, origin: Origin, protocol: asyncio.Protocol, *, timeout_s: float
+        self, origin: Origin, protocol: asyncio.BaseProtocol, *, timeout_s: float
     ) -> asyncio.Transport:
         """Open a transport to ``origin``: the one place where a connection upstream begins.
 
@@ -91,7 +91,7 @@ class Engine:
         return cast(asyncio.Transport, made[0])
 
     async def accept(
-        self, sock: socket.socket, protocol: asyncio.Protocol, tls: ssl.SSLContext | None
+        self, sock: socket.socket, protocol: asyncio.BaseProtocol, tls: ssl.SSLContext | None
     ) -> None:
         """Serve an accepted connection with ``protocol``.
 

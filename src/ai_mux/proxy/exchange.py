@@ -8,6 +8,7 @@ below it (``upload``, ``upstream``) while it waits.
 import asyncio
 import re
 import traceback
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # fifteen of them is longer than any provider thinks in silence.
 _LONGEST_WAIT_S: Final = 900
 _DECLARED_WAITS: Final = (b"x-stainless-timeout", b"x-stainless-read-timeout")
+_SECONDS_BYTES: Final = 16  # more than any that fits the pattern
 _SECONDS: Final = re.compile(rb"\d{1,3}(?:\.\d{1,6})?")  # Python SDKs print a float if given one
 
 
@@ -202,8 +204,9 @@ def _begin_answer(
     request.id = _told_id(response, id_field) or request.id
     request.answered(response.status, server.clock.monotonic())
     upstream.relay(ours, decode=decode)
-    head.forget()
-    response.forget()
+    if not upstream.has_ended:  # a stream may last for an hour; why keep its heads
+        head.forget()
+        response.forget()
     return keep
 
 
@@ -233,10 +236,17 @@ def _head_timeout_s(head: RequestHead, gateway: Gateway) -> float:
     if gateway.head_timeout_is_cap:
         return gateway.head_timeout_s
     for name in _DECLARED_WAITS:
-        declared = head.fields.get(name, b"")
-        if _SECONDS.fullmatch(declared) and 1 <= float(declared) <= _LONGEST_WAIT_S:
-            return max(gateway.head_timeout_s, float(declared))
+        declared = _declared_s(head.fields.get(name, b"")[:_SECONDS_BYTES])
+        if declared is not None:
+            return max(gateway.head_timeout_s, declared)
     return gateway.head_timeout_s
+
+
+@lru_cache(maxsize=64)
+def _declared_s(value: bytes) -> float | None:
+    if _SECONDS.fullmatch(value) and 1 <= float(value) <= _LONGEST_WAIT_S:
+        return float(value)
+    return None
 
 
 def _places(error: BaseException) -> str:

@@ -23,7 +23,7 @@ class Connect(Protocol):
     """Opens a transport to an origin; the engine's own, see ``proxy.engine``."""
 
     async def __call__(
-        self, origin: Origin, protocol: asyncio.Protocol, *, timeout_s: float
+        self, origin: Origin, protocol: asyncio.BaseProtocol, *, timeout_s: float
     ) -> asyncio.Transport:
         """Connect, TLS included.
 

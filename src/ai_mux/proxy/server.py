@@ -195,7 +195,9 @@ class Server:
         if token and request.gateway.users and request.gateway.users.find(token) is None:
             self.log.debug("token.unknown", request_id=request.id, token=mask(token))
 
-    def show_response(self, request: Request, response: ResponseHead, beginning: bytes, secret: Secret) -> None:
+    def show_response(
+        self, request: Request, response: ResponseHead, beginning: bytes, secret: Secret
+    ) -> None:
         """At ``debug``, show a response's head, and the beginning of an error's body."""
         if not self.log.is_debug:
             return

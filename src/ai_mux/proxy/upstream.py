@@ -26,6 +26,7 @@ from typing import Final, Protocol, cast
 
 from ai_mux.clock import Clock
 from ai_mux.errors import GatewayTimeout, UpstreamError
+from ai_mux.proxy.receiving import Receiver
 from ai_mux.proxy.routes import Origin
 from ai_mux.proxy.turn import Waiter
 from ai_mux.wire.chunked import ChunkDecoder, ChunkError, ChunkWatcher
@@ -74,7 +75,7 @@ class Downstream(Protocol):
         """Go on reading the request's body."""
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Receiver):
     """A connection to one origin.
 
     Attributes:
@@ -262,6 +263,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         self._fd = -1 if sock is None else sock.fileno()
+
+    @property
+    def has_ended(self) -> bool:
+        """The whole response was passed on."""
+        return self._ended
 
     @property
     def has_unread(self) -> bool:

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Final
 
-from ai_mux.wire.http1 import CHUNKED, Notable, RequestHead, ResponseHead
+from ai_mux.wire.http1 import CHUNKED, HEAD_END, Notable, RequestHead, ResponseHead
 
 # What the client says to us and not to the provider. Forwarding the first four
 # would hand our users' tokens to a third party.
@@ -239,34 +239,42 @@ def respond(head: ResponseHead, *, id_field: bytes, request_id: str, decoded: bo
         decoded: A chunked body is taken apart on its way, for an HTTP/1.0 client.
         close: The client's connection ends with this response.
     """
-    lines = head.lines.copy()
-    notable = head.notable
-    gone: list[int] = []
+    raw = head.raw
     named = head.options - _NEVER_NAMED
-    if named:
-        notable = _without(named, lines, notable, gone)
-    has_id = False
-    for index, name, _ in notable:
-        if name in _DROPPED_FROM_RESPONSES:
-            gone.append(index)
-        elif name == id_field:
-            has_id = True
-        elif name == b"transfer-encoding":
-            if decoded or head.length != CHUNKED:
-                gone.append(index)
-        elif name.startswith(b"proxy-"):
-            gone.append(index)
-    gone.sort(reverse=True)
-    for index in gone:
-        del lines[index]
-    if not lines[0].startswith(b"HTTP/1.1"):
-        lines[0] = b"HTTP/1.1" + lines[0][8:]
-    if not has_id:
-        lines.append(id_field + b": " + request_id.encode("ascii"))
+    gone = _starts_of(named, raw) if named else []
+    for start, name, _ in head.notable:
+        if (
+            name in _DROPPED_FROM_RESPONSES
+            or (name == b"transfer-encoding" and (decoded or head.length != CHUNKED))
+            or name.startswith(b"proxy-")
+        ):
+            gone.append(start)
+    added = b""
+    if id_field not in head.fields or id_field in named:
+        added = b"\r\n" + id_field + b": " + request_id.encode("ascii")
     if close:
-        lines.append(b"Connection: close")
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+        added += b"\r\nConnection: close"
+    is_http11 = raw.startswith(b"HTTP/1.1")
+    if is_http11 and not gone and not added:
+        return raw
+    pieces = [b"" if is_http11 else b"HTTP/1.1"]
+    at = 0 if is_http11 else 8
+    for start in sorted(set(gone)):
+        pieces.append(raw[at : start - 2])  # the CR LF before a line goes with it
+        at = raw.find(b"\r\n", start)
+    pieces += (raw[at:-4], added, HEAD_END)
+    return b"".join(pieces)
+
+
+def _starts_of(named: frozenset[bytes], raw: bytes) -> list[int]:
+    """Return where the fields begin that Connection names."""
+    starts = []
+    start = raw.find(b"\r\n") + 2
+    while (end := raw.find(b"\r\n", start)) > start:
+        if raw[start:end].partition(b":")[0].lower() in named:
+            starts.append(start)
+        start = end + 2
+    return starts
 
 
 def _without(

@@ -45,12 +45,15 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t -~\x80
 # clients' names are shorter than this, and so is what they write in Connection.
 _NAMES_REMEMBERED: Final = 2048
 _NAME_BYTES: Final = 64
+_LINES_REMEMBERED: Final = 2048
+_LINE_BYTES: Final = 128
 _VALUES_REMEMBERED: Final = 256
 _OPTIONS_BYTES: Final = 128
 _STATUS_LINES_REMEMBERED: Final = 64  # of providers, who send the same few
 _SLASH: Final = ord("/")
 _ZERO: Final = ord("0")
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
+_SHORTEST_FIELD: Final = 4  # "a:", CR, LF
 _BODYLESS: Final = frozenset({204, 304})
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
@@ -74,16 +77,21 @@ class FieldNames:
     one access to a dictionary. A hostile client can only make it begin anew.
 
     Attributes:
+        beginnings: Finds each notable field in a head in lower case; its first group is the name.
+        plain: Whole lines seen whose names do not matter.
         known: Spellings seen; to their lower-case form if they matter, else to None.
     """
 
-    __slots__ = ("_families", "_names", "known")
+    __slots__ = ("_families", "_names", "beginnings", "known", "plain")
 
     def __init__(self, names: Collection[bytes]) -> None:
         """Note these lower-case names; one that ends in ``*`` notes a whole family."""
         self._names = frozenset(name for name in names if not name.endswith(b"*"))
         self._families = tuple(name[:-1] for name in names if name.endswith(b"*"))
         self.known: dict[bytes, bytes | None] = {}
+        self.plain: set[bytes] = set()
+        alternatives = (re.escape(name).replace(rb"\*", rb"[^:]*") for name in sorted(names))
+        self.beginnings = re.compile(rb"\n(" + b"|".join(alternatives) + rb"):")
 
     def learn(self, spelled: bytes) -> bytes | None:
         """Return what ``known`` would hold of a spelling that it does not."""
@@ -95,14 +103,19 @@ class FieldNames:
             self.known[spelled] = name
         return name
 
+    def remember(self, line: bytes) -> None:
+        """Note a whole line that does not matter: clients send the same ones with each request."""
+        if len(self.plain) >= _LINES_REMEMBERED:
+            self.plain.clear()
+        self.plain.add(line)
+
 
 class _Head:
     """What requests and responses have in common."""
 
-    __slots__ = ("fields", "keep_alive", "length", "lines", "notable", "options", "raw")
+    __slots__ = ("fields", "keep_alive", "length", "notable", "options", "raw")
 
     raw: bytes
-    lines: list[bytes]
     notable: list[Notable]
     fields: dict[bytes, bytes]
     options: frozenset[bytes]
@@ -112,13 +125,12 @@ class _Head:
     @property
     def sent(self) -> dict[bytes, bytes]:
         """The fields' values by their names as spelled, for the log."""
-        return {
-            name: value.strip(b" \t") for name, _, value in (line.partition(b":") for line in self.lines[1:])
-        }
+        lines = self.raw[:-4].split(b"\r\n")[1:]
+        return {name: value.strip(b" \t") for name, _, value in (line.partition(b":") for line in lines)}
 
     def forget(self) -> None:
         """Let go of the bytes: the head has been passed on, and a stream may last for an hour."""
-        del self.raw, self.lines, self.notable, self.fields
+        del self.raw, self.notable, self.fields
 
 
 class RequestHead(_Head):
@@ -141,8 +153,9 @@ class RequestHead(_Head):
             ignored, as RFC 9110, 7.8 allows; curl asks for h2c with a POST.
     """
 
-    __slots__ = ("http10", "method", "path", "query", "target", "upgrade")
+    __slots__ = ("http10", "lines", "method", "path", "query", "target", "upgrade")
 
+    lines: list[bytes]
     method: bytes
     target: bytes
     path: bytes
@@ -150,14 +163,18 @@ class RequestHead(_Head):
     http10: bool
     upgrade: bool
 
+    def forget(self) -> None:
+        """Let go of the bytes."""
+        super().forget()
+        del self.lines
+
 
 class ResponseHead(_Head):
     """A response's head.
 
     Attributes:
         raw: As sent, blank line included.
-        lines: Its lines, the status line first.
-        notable: As in a request.
+        notable: (index in ``raw``, lower-case name, stripped value) of the fields that matter.
         fields: As in a request.
         options: As in a request.
         status: The status code, 100 to 999.
@@ -254,12 +271,11 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
 
     head = ResponseHead()
     head.raw = raw
-    head.lines = lines = raw[:-4].split(b"\r\n")
-    http10, status = _read_status_line(lines[0])
+    http10, status = _read_status_line(raw[: raw.find(b"\r\n")])
     head.status = status
-    if len(lines) > RESPONSE_FIELDS + 1:
+    if len(raw) > RESPONSE_FIELDS * _SHORTEST_FIELD and raw.count(b"\n") - 2 > RESPONSE_FIELDS:
         raise UpstreamError(f"the response has more than {RESPONSE_FIELDS} header fields")
-    repeated = _note(head, names)
+    repeated = _note_in_response(head, names)
     if repeated and not repeated.isdisjoint(_FRAMING):
         raise UpstreamError("the response has more than one Content-Length or Transfer-Encoding field")
 
@@ -283,12 +299,13 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
 # Fields
 
 
-def _note(head: _Head, names: FieldNames) -> set[bytes] | None:
+def _note(head: RequestHead, names: FieldNames) -> set[bytes] | None:
     """Note the fields that matter, and return the names of those that are repeated."""
-    known = names.known
+    known, plain, lines = names.known, names.plain, head.lines
     head.notable = notable = []
     head.fields = fields = {}
-    for index, line in enumerate(head.lines[1:], 1):
+    for index in [index for index, line in enumerate(lines) if index and line not in plain]:
+        line = lines[index]
         spelled = line.partition(b":")[0]
         try:
             name = known[spelled]
@@ -297,15 +314,39 @@ def _note(head: _Head, names: FieldNames) -> set[bytes] | None:
         if name is not None:
             fields[name] = value = line[len(name) + 1 :].strip(b" \t")
             notable.append((index, name, value))
+        elif len(line) <= _LINE_BYTES:
+            names.remember(line)
     repeated = _join_repeated(notable, fields) if len(fields) < len(notable) else None
+    head.options = _connection_options(fields)
+    return repeated
+
+
+def _note_in_response(head: ResponseHead, names: FieldNames) -> set[bytes] | None:
+    """Do the same for a response: few of its fields matter, and most pass without a change.
+
+    So one search goes over the whole head, in which llhttp has found that nothing but
+    a line's end holds a line feed; what differs in every answer is not looked at.
+    """
+    raw = head.raw
+    head.notable = notable = []
+    head.fields = fields = {}
+    for found in names.beginnings.finditer(raw.lower()):
+        start, at = found.span(1)
+        name = found[1]
+        fields[name] = value = raw[at + 1 : raw.find(b"\r", at)].strip(b" \t")
+        notable.append((start, name, value))
+    repeated = _join_repeated(notable, fields) if len(fields) < len(notable) else None
+    head.options = _connection_options(fields)
+    return repeated
+
+
+def _connection_options(fields: dict[bytes, bytes]) -> frozenset[bytes]:
     connection = fields.get(b"connection")
     if connection is None:
-        head.options = _NO_OPTIONS
-    elif len(connection) <= _OPTIONS_BYTES:
-        head.options = _options(connection)
-    else:
-        head.options = _options.__wrapped__(connection)
-    return repeated
+        return _NO_OPTIONS
+    if len(connection) <= _OPTIONS_BYTES:
+        return _options(connection)
+    return _options.__wrapped__(connection)
 
 
 def _join_repeated(notable: list[Notable], fields: dict[bytes, bytes]) -> set[bytes]:
