@@ -41,5 +41,5 @@ def _configuration(config: Config) -> list[Finding]:
         found.append(Finding(level=Level.WARNING, text=text, mend="add `users`, each with a token"))
     source = "the defaults" if config.source is None else str(config.source)
     names = ", ".join(one.name for one in config.providers) or "no provider"
-    served = f"{source}: {names}; {len(config.users)} users; listens on {config.listen.text}"
+    served = f"{source} serves {names} on {config.listen.text}; users: {len(config.users)}"
     return [Finding(level=Level.OK, text=served), *found]

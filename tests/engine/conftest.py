@@ -57,7 +57,12 @@ async def opened() -> AsyncIterator[Open]:
     yield open_gate
     for gate in gates:
         await gate.close()
-    await eventually(lambda: descriptors().keys() <= before.keys(), what=lambda: f"descriptors are left: { {fd: to for fd, to in descriptors().items() if fd not in before} }")
+    await eventually(
+        lambda: descriptors().keys() <= before.keys(),
+        what=lambda: (
+            f"descriptors are left: { {fd: to for fd, to in descriptors().items() if fd not in before} }"
+        ),
+    )
 
 
 @pytest.fixture

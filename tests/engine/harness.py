@@ -8,10 +8,12 @@ no credential stands in the log.
 import asyncio
 import contextlib
 import hashlib
-import socket
 import ssl
 from pathlib import Path
 from typing import Any, Final
+
+from engine.upstream import Upstream
+from engine.wires import TlsWire, Wire, eventually, turns
 
 from ai_mux.config import UserConfig
 from ai_mux.credentials.credential import Credential
@@ -27,9 +29,6 @@ from ai_mux.proxy.upload import KEPT_BYTES_IN_ALL
 from ai_mux.secret import Secret
 from ai_mux.users import Users
 from ai_mux.wire.answers import Dialect
-
-from engine.upstream import Upstream
-from engine.wires import TlsWire, Wire, eventually, turns
 
 ALICE: Final = b"alice-madeup-token-1"
 BOB: Final = b"bob-madeup-token-22"
@@ -168,7 +167,9 @@ class Gate:
         }
         people = [("alice", ALICE), ("bob", BOB)] if users else []
         return Gateway(
-            users=Users([UserConfig(name=name, digest=hashlib.sha256(token).digest()) for name, token in people]),
+            users=Users(
+                [UserConfig(name=name, digest=hashlib.sha256(token).digest()) for name, token in people]
+            ),
             routes=routes,
             dialects={b"claude": Dialect.ANTHROPIC, b"chatgpt": Dialect.OPENAI},
             guards_loopback=True,

@@ -18,7 +18,10 @@ async def _misbehave(wire: Wire, dice: random.Random) -> None:
     while True:
         asked = await wire.message()
         name = asked.get(b"x-name") or b"?"
-        assert not asked.body.strip(b"." + name), (name, asked.body[:100])  # nobody else's bytes in the request
+        assert not asked.body.strip(b"." + name), (
+            name,
+            asked.body[:100],
+        )  # nobody else's bytes in the request
         body = (name + b";") * dice.choice([1, 3, 500])
         kind = dice.randrange(14)
         if kind == 0:
@@ -59,7 +62,13 @@ async def _user(gate: Gate, number: int, dice: random.Random) -> int:
     for count in range(REQUESTS):
         name = b"n%d-%d" % (number, count)
         token = dice.choice([ALICE, BOB])
-        head = b"POST /claude/v1/messages HTTP/1.1\r\nHost: h\r\nx-api-key: " + token + b"\r\nX-Name: " + name + b"\r\n"
+        head = (
+            b"POST /claude/v1/messages HTTP/1.1\r\nHost: h\r\nx-api-key: "
+            + token
+            + b"\r\nX-Name: "
+            + name
+            + b"\r\n"
+        )
         body = name * dice.choice([1, 20, 2000])
         if dice.random() < 0.5:
             half = len(body) // 2
@@ -148,7 +157,11 @@ async def test_bodies_arrive_as_sent_however_they_are_cut(opened, sizes, cuts, a
         provider = provider or await gate.upstream.accept()
         assert (await provider.message()).body == body
         back = body[::-1]
-        chunked = b"Transfer-Encoding: chunked\r\n\r\n" + (b"%x\r\n%b\r\n" % (size, back) if size else b"") + b"0\r\n\r\n"
+        chunked = (
+            b"Transfer-Encoding: chunked\r\n\r\n"
+            + (b"%x\r\n%b\r\n" % (size, back) if size else b"")
+            + b"0\r\n\r\n"
+        )
         plain = b"Content-Length: %d\r\n\r\n" % size + back
         await provider.send_slowly(b"HTTP/1.1 200 OK\r\n" + (plain if number % 2 else chunked), answers)
         assert (await client.message()).body == back

@@ -13,11 +13,18 @@ async def _echo(wire: Wire) -> None:
 async def test_pipelined_requests_are_answered_in_their_order(gate: Gate):
     gate.upstream.serve(_echo)
     client = await gate.client()
-    asked = [get(b"/claude/v1/models/m%d" % number) if number % 3 else post(b"b%d" % number) for number in range(50)]
+    asked = [
+        get(b"/claude/v1/models/m%d" % number) if number % 3 else post(b"b%d" % number)
+        for number in range(50)
+    ]
     await client.send(b"".join(asked))
     for number in range(50):
         body = (await client.message()).body
-        wanted = b"GET /v1/models/m%d HTTP/1.1|" % number if number % 3 else b"POST /v1/messages HTTP/1.1|b%d" % number
+        wanted = (
+            b"GET /v1/models/m%d HTTP/1.1|" % number
+            if number % 3
+            else b"POST /v1/messages HTTP/1.1|b%d" % number
+        )
         assert body == wanted
     assert len(gate.upstream.accepted) == 1
 
@@ -25,7 +32,13 @@ async def test_pipelined_requests_are_answered_in_their_order(gate: Gate):
 async def test_pipelined_requests_cut_anywhere_are_the_same_requests(gate: Gate):
     gate.upstream.serve(_echo)
     whole = (
-        post(b"one") + post(chunked=True) + b"3\r\ntwo\r\n0\r\n\r\n" + b"\r\n" + get() + post(b"") + post(b"five")
+        post(b"one")
+        + post(chunked=True)
+        + b"3\r\ntwo\r\n0\r\n\r\n"
+        + b"\r\n"
+        + get()
+        + post(b"")
+        + post(b"five")
     )
     bodies = [b"one", b"two", b"", b"", b"five"]
     client = await gate.client()
@@ -61,6 +74,9 @@ async def test_a_refusal_ends_the_connection_and_what_was_pipelined_behind_it(ga
     await client.send(get(b"/claude/v1/secret") + get() * 20)
     answer = await client.message()
     assert answer.status == 403
+    for _ in range(3):
+        await client.send(get())
+        await turns(10)
     ended = await client.end()
     assert ended.got == b""
     assert not ended.reset
@@ -77,7 +93,11 @@ async def test_close_is_obeyed_and_announced(gate: Gate):
 
 
 async def test_an_http10_client_is_closed_after_one_answer(gate: Gate):
-    request = b"GET /claude/v1/models HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\nx-api-key: " + ALICE + b"\r\n\r\n"
+    request = (
+        b"GET /claude/v1/models HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\nx-api-key: "
+        + ALICE
+        + b"\r\n\r\n"
+    )
     client, provider = await gate.ask(request)
     assert (await provider.message()).start.endswith(b"HTTP/1.1")
     await provider.send(ok(b"last"))

@@ -1,4 +1,4 @@
-"""401 from upstream: renew, send the same request once more, and never tell the client (design, section 4)."""
+"""401 from upstream: renew, send the same request once more, tell the client nothing (design, section 4)."""
 
 import pytest
 from engine.harness import FIRST, SECOND, Gate, get, ok, post
@@ -14,7 +14,9 @@ def _bearer(token: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "request_", [get(), post(b"hello"), post(chunked=True) + b"5\r\nhello\r\n0\r\n\r\n"], ids=["get", "length", "chunked"]
+    "request_",
+    [get(), post(b"hello"), post(chunked=True) + b"5\r\nhello\r\n0\r\n\r\n"],
+    ids=["get", "length", "chunked"],
 )
 async def test_the_same_request_is_sent_once_more_with_the_renewed_token(gate: Gate, request_: bytes):
     """Field note 5: the client sees only the second answer."""

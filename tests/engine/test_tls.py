@@ -1,5 +1,6 @@
 """TLS on both sides: the same bytes, and the same care about ends."""
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -14,9 +15,7 @@ from ai_mux.proxy import sockets
 async def tls_gate(opened, certificate: Path) -> Gate:
     """An engine that speaks TLS to its clients and to the provider."""
     server = sockets.server_tls(certificate, certificate)
-    return await opened(
-        upstream_tls=_provider_context(certificate), trust=certificate, tls_listener=server
-    )
+    return await opened(upstream_tls=_provider_context(certificate), trust=certificate, tls_listener=server)
 
 
 def _provider_context(certificate: Path) -> ssl.SSLContext:
@@ -75,18 +74,21 @@ async def test_old_tls_is_refused(tls_gate: Gate, certificate: Path, refused: ss
         await tls_gate.tls_client(context)
 
 
-async def test_a_provider_whose_certificate_is_not_trusted_is_a_502(opened, certificate: Path, tmp_path: Path):
+async def test_a_provider_whose_certificate_is_not_trusted_is_a_502(
+    opened, certificate: Path, tmp_path: Path
+):
     gate = await opened(upstream_tls=_provider_context(certificate), trust=certificate)
     for route in gate.server.gateway.routes.values():
         assert route.origin.tls is not None
         object.__setattr__(route.origin, "host", "127.0.0.2")  # a name that the certificate does not have
     client = await gate.client()
     await client.send(get())
-    with pytest.raises((ssl.SSLError, OSError)):
-        await gate.upstream.accept()
+    shaking = asyncio.ensure_future(gate.upstream.accept())
     answer = await client.message()
     assert answer.status == 502
     assert ALICE not in answer.body
+    shaking.cancel()
+    await asyncio.gather(shaking, return_exceptions=True)
 
 
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b""])
@@ -124,7 +126,9 @@ async def test_a_client_that_leaves_ends_the_upstream_request(tls_gate: Gate, ce
     ],
     ids=["length", "chunked"],
 )
-async def test_a_cut_response_is_cut_for_the_client(tls_gate: Gate, certificate: Path, response: bytes, leave: str):
+async def test_a_cut_response_is_cut_for_the_client(
+    tls_gate: Gate, certificate: Path, response: bytes, leave: str
+):
     """Point 8."""
     client, provider = await _connected(tls_gate, certificate, post())
     await provider.message()
@@ -138,7 +142,9 @@ async def test_a_cut_response_is_cut_for_the_client(tls_gate: Gate, certificate:
     await tls_gate.at_rest()
 
 
-async def test_a_response_until_close_ends_in_order_where_the_provider_ended_it(tls_gate: Gate, certificate: Path):
+async def test_a_response_until_close_ends_in_order_where_the_provider_ended_it(
+    tls_gate: Gate, certificate: Path
+):
     client, provider = await _connected(tls_gate, certificate, get())
     await provider.message()
     await provider.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
@@ -186,8 +192,6 @@ async def test_an_upload_of_20_mb_and_a_download_of_20_mb_arrive_whole(tls_gate:
     piece = bytes(range(250)) * 4000
 
     async def pump(source: Wire, sink: Wire) -> None:
-        import asyncio  # noqa: PLC0415
-
         async def feed() -> None:
             for _ in range(20):
                 await source.send(piece)
@@ -209,5 +213,6 @@ async def test_the_drain_closes_idle_tls_connections(tls_gate: Gate, certificate
     await provider.send(ok())
     await client.message()
     tls_gate.server.drain()
-    await client.end()
+    assert (await client.end()).got == b""
+    client.close()
     await eventually(lambda: not tls_gate.server.connections)

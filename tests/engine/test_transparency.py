@@ -4,7 +4,6 @@ import socket
 
 import pytest
 from engine.harness import ALICE, BOB, FIRST, Gate, get, ok, post
-from engine.wires import Wire
 
 
 async def _forwarded(gate: Gate, request: bytes) -> bytes:
@@ -67,10 +66,14 @@ async def test_a_request_arrives_with_only_the_listed_changes(gate: Gate):
     assert await _forwarded(gate, sent + body) == arrived + body
 
 
-@pytest.mark.parametrize("field", [b"Authorization: Bearer %b\r\n", b"x-api-key: %b\r\n", b"AUTHORIZATION: BEARER %b\r\n"])
+@pytest.mark.parametrize(
+    "field", [b"Authorization: Bearer %b\r\n", b"x-api-key: %b\r\n", b"AUTHORIZATION: BEARER %b\r\n"]
+)
 async def test_the_users_token_is_accepted_either_way_and_never_forwarded(gate: Gate, field: bytes):
     """Field note 23."""
-    forwarded = await _forwarded(gate, b"GET /claude/v1/models HTTP/1.1\r\nHost: h\r\n" + field % BOB + b"\r\n")
+    forwarded = await _forwarded(
+        gate, b"GET /claude/v1/models HTTP/1.1\r\nHost: h\r\n" + field % BOB + b"\r\n"
+    )
     assert BOB not in forwarded
     assert forwarded.count(FIRST.encode()) == 1
     assert b"x-api-key" not in forwarded.lower()
@@ -106,8 +109,12 @@ async def test_a_response_arrives_with_only_the_listed_changes(gate: Gate):
     )
 
 
-@pytest.mark.parametrize(("path", "name"), [(b"/claude/v1/messages", b"request-id"), (b"/chatgpt/v1/responses", b"x-request-id")])
-async def test_our_request_id_is_added_only_where_the_provider_sent_none(gate: Gate, path: bytes, name: bytes):
+@pytest.mark.parametrize(
+    ("path", "name"), [(b"/claude/v1/messages", b"request-id"), (b"/chatgpt/v1/responses", b"x-request-id")]
+)
+async def test_our_request_id_is_added_only_where_the_provider_sent_none(
+    gate: Gate, path: bytes, name: bytes
+):
     client, provider = await gate.ask(post(path=path))
     sent = await provider.message()
     assert b"amx_" not in sent.raw_head
@@ -126,7 +133,9 @@ async def test_a_providers_refusal_passes_verbatim(gate: Gate, status: int):
     body = b'{"type":"error","error":{"type":"rate_limit_error","message":"theirs"}}'
     refusal = (
         b"HTTP/1.1 %d Whatever\r\nretry-after: 17\r\nanthropic-ratelimit-unified-status: rejected\r\n"
-        b"x-should-retry: false\r\nrequest-id: req_1\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
+        b"x-should-retry: false\r\nrequest-id: req_1\r\nContent-Length: %d\r\n\r\n"
+        % (status, len(body))
+        + body
     )
     await provider.send(refusal)
     assert await client.exactly(len(refusal)) == refusal
@@ -179,7 +188,11 @@ async def test_no_piece_waits_for_the_one_before_to_be_acknowledged(gate: Gate):
 
 
 async def test_each_piece_of_a_request_reaches_the_provider_before_the_next_is_sent(gate: Gate):
-    client, provider = await gate.ask(b"POST /claude/v1/messages HTTP/1.1\r\nHost: h\r\nx-api-key: " + ALICE + b"\r\nContent-Length: 6\r\n\r\n")
+    client, provider = await gate.ask(
+        b"POST /claude/v1/messages HTTP/1.1\r\nHost: h\r\nx-api-key: "
+        + ALICE
+        + b"\r\nContent-Length: 6\r\n\r\n"
+    )
     await provider.until(b"\r\n\r\n")
     for piece in (b"ab", b"c", b"def"):
         await client.send(piece)
@@ -210,5 +223,3 @@ async def test_configured_headers_replace_and_remove_but_never_displace_the_cred
 async def test_the_target_is_the_clients_with_another_prefix(opened, asked: bytes, target: bytes):
     gate = await opened(base_path=b"/base", any_path=True)
     assert (await _forwarded(gate, get(asked))).startswith(b"GET " + target + b" HTTP/1.1\r\n")
-
-

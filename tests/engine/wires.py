@@ -12,6 +12,7 @@ import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 DEADLINE_S: Final = 5.0
@@ -97,7 +98,7 @@ class Wire:
     async def send_slowly(self, data: bytes, at: list[int]) -> None:
         """Send ``data`` cut at the given places, letting the other side see each piece by itself."""
         cuts = [0, *sorted({cut for cut in at if 0 < cut < len(data)}), len(data)]
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in pairwise(cuts):
             await self.send(data[begin:end])
             await turns(3)
 
@@ -116,7 +117,9 @@ class Wire:
             async with asyncio.timeout(DEADLINE_S):
                 piece = await self._get()
         except TimeoutError:
-            raise AssertionError(f"nothing came for {DEADLINE_S} s after {bytes(self._buffer[-200:])!r}") from None
+            raise AssertionError(
+                f"nothing came for {DEADLINE_S} s after {bytes(self._buffer[-200:])!r}"
+            ) from None
         except OSError:
             self._end = Ended(bytes(self._buffer), reset=True)
             raise self._end from None

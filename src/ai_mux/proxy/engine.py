@@ -7,6 +7,7 @@ another, for measuring and for finding faults.
 """
 
 import asyncio
+import ctypes
 import os
 import socket
 import ssl
@@ -22,6 +23,26 @@ TLS_HANDSHAKE_S: Final = 10.0
 _TLS_SHUTDOWN_S: Final = 2.0
 
 T = TypeVar("T")
+
+
+# glibc's <malloc.h>: mallopt(3).
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_KEPT_BYTES: Final = 32 * 1024 * 1024
+_MAPPED_FROM_BYTES: Final = 4 * 1024 * 1024
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep up to 32 MiB of what was freed, instead of giving it back at once.
+
+    The copy of a large body is freed when its answer begins, and the next body takes
+    as much again: without this, all of it goes to the kernel and comes back page by
+    page, some 10 % of an upload's time. Other C libraries have no such call, nor need.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
 
 
 class Engine:
@@ -60,6 +81,7 @@ class Engine:
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine ``main`` in a new loop to its end, and return its result."""
+        keep_freed_memory()
         with asyncio.Runner(loop_factory=self._new_loop) as runner:
             return runner.run(main)
 

@@ -16,6 +16,7 @@ Rule 3: A response that was cut is never ended cleanly towards the client.
 """
 
 import asyncio
+import ssl
 from array import array
 from collections.abc import Callable, Generator
 from enum import Enum, auto
@@ -303,7 +304,7 @@ class UpstreamConnection(Receiver):
 
     def eof_received(self) -> None:
         """Note an orderly end; the transport closes itself, and ``connection_lost`` follows."""
-        self._clean_end = True
+        self._clean_end = not _is_truncated(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End whatever was going on."""
@@ -456,3 +457,17 @@ class UpstreamConnection(Receiver):
     def abort(self) -> None:
         """Close the connection at once."""
         self.transport.abort()
+
+
+def _is_truncated(transport: asyncio.Transport) -> bool:
+    """Tell whether a TLS connection ended without close_notify: anyone may have cut it (RFC 9112, 9.8).
+
+    uvloop and aiofastnet call that a lost connection; asyncio calls it an end like any other.
+    """
+    tls = transport.get_extra_info("ssl_object")
+    if not isinstance(tls, ssl.SSLObject):
+        return False
+    try:
+        return bool(tls.read(1))
+    except ssl.SSLError:  # it waits for more, so no end was announced
+        return True
