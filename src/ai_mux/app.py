@@ -10,9 +10,9 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from ai_mux import __version__
@@ -53,7 +53,7 @@ class App:
             credential_path(config, one, providers[one.name]): self._renewer(one) for one in config.providers
         }
         self._listening = sockets_of(config)
-        self._background: list[asyncio.Task[None]] = []
+        self._background: set[asyncio.Task[None]] = set()
         self._server: Server | None = None
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -141,7 +141,7 @@ class App:
             max_connections=limit,
         )
         self._server.start(self._listening, self._server_tls())
-        self._background = [asyncio.create_task(one.run()) for one in self._renewers.values()]
+        self._spawn(one.run() for one in self._renewers.values())
         self._log.info(
             "listening",
             addresses=self.addresses,
@@ -230,28 +230,44 @@ class App:
             if tls is not None:
                 self.server.use_tls(tls)
                 self._log.info("tls.reread")
-        self._background += [asyncio.create_task(one.check()) for one in self._renewers.values()]
+        self._spawn(one.check() for one in self._renewers.values())
+
+    def _spawn(self, work: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """Run in the background what nobody waits for; a failure is logged, not lost."""
+        for one in work:
+            task = asyncio.create_task(one)
+            self._background.add(task)
+            task.add_done_callback(self._spawned_ended)
+
+    def _spawned_ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            self._log.error("background.failed", problem=repr(type(problem).__name__))
 
     async def stop(self) -> None:
         """Let running requests end, within ``shutdown_timeout``; then renewals, however asked."""
         if self._server is not None:
             self._log.info("stopping", connections=self._server.connections)
             self._server.drain()
+            await self._remove_socket()
             hurry = asyncio.ensure_future(self._at_once.wait())
             drained = asyncio.ensure_future(self._server.drained(self._config.shutdown_timeout_s))
             await asyncio.wait({hurry, drained}, return_when=asyncio.FIRST_COMPLETED)
             for waiting in (hurry, drained):
                 waiting.cancel()
             await self._server.end()
-        for task in self._background:
+        running = tuple(self._background)
+        for task in running:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         await asyncio.gather(*(one.finish() for one in self._renewers.values()))
-        for sock in self._listening:
-            sock.close()
-        if config_path := self._config.listen.path:
-            await asyncio.to_thread(config_path.unlink, missing_ok=True)
         self._log.info("stopped")
+
+    async def _remove_socket(self) -> None:
+        """Remove our unix socket at once: later, it might be a successor's."""
+        path = self._config.listen.path
+        if path is not None:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
 def build(

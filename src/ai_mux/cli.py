@@ -4,6 +4,7 @@ Exit codes: 0 all is well, 1 it failed (for ``check``: a finding that must be
 mended), 2 the command or the configuration is wrong.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ def cli(context: click.Context, path: Path | None) -> None:
     Without a command this is the server: ai-mux --config FILE
     """
     if context.invoked_subcommand is None:
+        # Until the server listens to it: asked to read its configuration again before it
+        # has read it at all, a process would otherwise die.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _serve(_load(path))
     elif path is not None:
         raise click.UsageError(

@@ -90,11 +90,11 @@ class ClaudeIssuer:
     def login(self, path: str) -> str:
         """Claude Code logs in; where the file has another name than its own, it is moved there."""
         file = PurePath(path)
-        command = f"CLAUDE_CONFIG_DIR={shlex.quote(str(file.parent))} claude"
+        command = f"CLAUDE_CONFIG_DIR={shlex.quote(str(file.parent))} claude auth login"
         if file.name == ".credentials.json":
-            return f"run `{command}` and /login in it"
+            return f"run `{command}`"
         made = shlex.quote(str(file.parent / ".credentials.json"))
-        return f"run `{command}` and /login in it, then `mv {made} {shlex.quote(path)}`"
+        return f"run `{command}`, then `mv {made} {shlex.quote(path)}`"
 
 
 class Claude:

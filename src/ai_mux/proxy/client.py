@@ -101,7 +101,8 @@ class ClientConnection(Receiver):
         """Begin to wait for a request."""
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        self.remote = peer[0] if isinstance(peer, tuple) else "unix"
+        # One socket serves both families, and there an IPv4 address is written as an IPv6 one.
+        self.remote = peer[0].removeprefix("::ffff:") if isinstance(peer, tuple) else "unix"
         # Accepted just before the stop, it may still ask, and is told to go elsewhere.
         patience_s = LINGER_S if self._server.draining else IDLE_STRANGER_S
         self._deadline = self._server.clock.monotonic() + patience_s
@@ -155,6 +156,7 @@ class ClientConnection(Receiver):
         if self._request is not None and self._request.upstream is not None:
             self._request.upstream.resume_reading()
         elif self.state is State.HEAD:
+            self._deadline = self._server.clock.monotonic() + self._patience_s
             self._resume_reading()
             if self._buffer:
                 self._next_request()
@@ -264,7 +266,7 @@ class ClientConnection(Receiver):
             complete = request is None or request.upload.complete
             self._close(unread=not complete or bool(self._buffer))
             return
-        self._deadline = self._server.clock.monotonic() + (IDLE_S if self._authenticated else IDLE_STRANGER_S)
+        self._deadline = self._server.clock.monotonic() + self._patience_s
         if self._buffer:
             # Not from here: a client may pipeline thousands, each inside the one before.
             self.state = State.QUEUED
@@ -313,6 +315,11 @@ class ClientConnection(Receiver):
             self.transport.close()
 
     # Keeping time
+
+    @property
+    def _patience_s(self) -> float:
+        """How long this client may rest between two requests."""
+        return IDLE_S if self._authenticated else IDLE_STRANGER_S
 
     def _pause_reading(self) -> None:
         if not self._read_paused and not self.transport.is_closing():

@@ -18,6 +18,7 @@ from ai_mux.proxy.admission import admit, identify, is_health_check, is_probe
 from ai_mux.proxy.request import Request
 from ai_mux.proxy.routes import Admitted, Gateway
 from ai_mux.proxy.upstream import UpstreamConnection
+from ai_mux.secret import Secret
 from ai_mux.wire.answers import answer, error_answer
 from ai_mux.wire.headers import respond
 from ai_mux.wire.http1 import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
@@ -83,7 +84,8 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         upstream = await _send(request, client, server, admitted, credential)
         response = await upstream.head()
         if response.status == 401:
-            upstream = await _send_again(request, client, server, admitted, credential)
+            credential = await _renewed(request, client, server, admitted, credential.access)
+            upstream = await _send(request, client, server, admitted, credential)
             response = await upstream.head()
             _check_accepted(request, response, server)
         server.show_response(request, response, upstream.received, credential.access)
@@ -150,6 +152,8 @@ async def _send(
     upstream = server.pool.take(route.origin)
     if upstream is None:
         upstream = await server.aside(server.pool.connect(route.origin), unwanted=UpstreamConnection.abort)
+    if upstream.is_gone:  # lost between two turns of the loop
+        raise UpstreamError("the connection was closed as soon as it was made")
     request.upstream = upstream
     upstream.ask(
         client,
@@ -162,17 +166,19 @@ async def _send(
     return upstream
 
 
-async def _send_again(
-    request: Request, client: Client, server: "Server", admitted: Admitted, credential: Credential
-) -> UpstreamConnection:
-    """The provider refused the credential: renew it, and send the same request once more."""
+async def _renewed(
+    request: Request, client: Client, server: "Server", admitted: Admitted, refused: Secret
+) -> Credential:
+    """The provider refused the credential: return a renewed one, for the same request once more."""
     request.hang_up()
     if request.upload.replayable:
         client.resume_upload()  # read on into the copy, so that the client's leaving is noticed
-    renewed = await server.aside(admitted.route.tokens.renewed(refused=credential.access))
+    renewed = await server.aside(admitted.route.tokens.renewed(refused=refused))
     if not request.upload.replayable:
-        raise Unavailable("This request is too large to be repeated after a renewal. Try again.", retry=True)
-    return await _send(request, client, server, admitted, renewed)
+        raise Unavailable(
+            "This request is too large to be repeated after a renewal. Try again.", retry_after_s=1
+        )
+    return renewed
 
 
 def _check_accepted(request: Request, response: ResponseHead, server: "Server") -> None:

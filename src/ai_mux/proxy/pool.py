@@ -47,7 +47,7 @@ class Pool:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if connection.transport.is_closing():
+            if connection.is_gone:
                 continue
             if not connection.has_unread:
                 return connection
@@ -66,9 +66,8 @@ class Pool:
             await self._connect(origin, connection, timeout_s=CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError) as exc:
             raise UpstreamError(f"connecting: {exc or type(exc).__name__}") from exc
-        if connection.phase is Phase.LOST:
-            raise UpstreamError("the connection was closed as soon as it was made")
-        self._all.add(connection)
+        if connection.phase is not Phase.LOST:
+            self._all.add(connection)
         return connection
 
     def give_back(self, connection: UpstreamConnection) -> None:

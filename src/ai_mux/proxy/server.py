@@ -8,6 +8,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from ai_mux.clock import Clock
@@ -29,6 +30,7 @@ T = TypeVar("T")
 SWEEP_S: Final = 1.0
 _ACCEPTS_A_TURN: Final = 64
 _SHOWN_BODY_BYTES: Final = 4096
+_TELLING: Final = 8  # a shorter beginning of a token tells nothing, see ``Secret.beginning``
 
 
 class Server:
@@ -72,6 +74,8 @@ class Server:
     def start(self, listening: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         """Accept clients from sockets that listen already, and begin to watch the time."""
         self._listening = tuple(listening)
+        for sock in listening:
+            sock.setblocking(False)  # a second accept() must not wait for a second client
         self._tls = tls
         self._sweeper = self.loop.create_task(self._sweep_forever())
         self._accept_on()
@@ -201,11 +205,11 @@ class Server:
         """At ``debug``, show a response's head, and the beginning of an error's body."""
         if not self.log.is_debug:
             return
-        fields = response.sent.items()
-        shown = {"request_id": request.id, "status": response.status, "headers": masked_headers(fields)}
+        headers = [_masked(line, secret) for line in masked_headers(response.sent.items())]
+        shown = {"request_id": request.id, "status": response.status, "headers": headers}
         if response.status >= 400:
-            body = beginning[:_SHOWN_BODY_BYTES].decode("latin-1")
-            shown["body"] = body.replace(secret.reveal(), "[masked]") if secret else body
+            # Masked before it is cut, so that no half of a token is left at the end.
+            shown["body"] = _masked(beginning.decode("latin-1"), secret)[:_SHOWN_BODY_BYTES]
         self.log.debug("upstream.response", **shown)
 
     def refuse_unread(self, client: ClientConnection, error: RequestError, received: bytes) -> None:
@@ -227,6 +231,9 @@ class Server:
         """Accept nobody any more, close what is idle, and let running requests end."""
         self._accept_off()
         self.draining = True
+        for sock in self._listening:  # closed, not left: who connects now must be refused at once
+            sock.close()
+        self._listening = ()
         for client in tuple(self._clients):
             client.drain()
 
@@ -253,8 +260,9 @@ class Server:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
         self.pool.close()
-        async with asyncio.timeout(1):
-            await self._alone.wait()
+        with suppress(TimeoutError):  # whatever hangs, a renewal in flight is still to be finished
+            async with asyncio.timeout(1):
+                await self._alone.wait()
         await asyncio.sleep(0)
 
     @property
@@ -266,3 +274,15 @@ class Server:
     def requests(self) -> int:
         """How many requests are being served."""
         return sum(client.is_busy for client in self._clients)
+
+
+def _masked(text: str, secret: Secret) -> str:
+    """Return a provider's words without our credential, should they quote it; also where they end in it."""
+    token = secret.reveal()
+    if not token:
+        return text
+    text = text.replace(token, "[masked]")
+    for shown in range(min(len(token), len(text)), _TELLING - 1, -1):
+        if text.endswith(token[:shown]):
+            return text[:-shown] + "[masked]"
+    return text

@@ -38,10 +38,15 @@ def listen(*, host: str | None, port: int, path: Path | None) -> list[socket.soc
             return [_listen_everywhere(port)]
         return _listen_host(host, port)
     except OSError as exc:
-        raise ConfigError(f"listen: cannot listen on {where}: {exc.strerror or exc}; {_advice(exc)}") from exc
+        advice = _advice(exc, path)
+        raise ConfigError(f"listen: cannot listen on {where}: {exc.strerror or exc}; {advice}") from exc
 
 
-def _advice(exc: OSError) -> str:
+def _advice(exc: OSError, path: Path | None) -> str:
+    if path is not None:
+        if exc.errno == errno.EADDRINUSE:
+            return "another program answers there, or it is no socket; choose another path, or remove it"
+        return "check that its directory exists and may be written"
     if exc.errno == errno.EADDRINUSE:
         return "another program uses it; choose another port, or stop that program"
     if exc.errno in {errno.EACCES, errno.EPERM}:
@@ -51,10 +56,15 @@ def _advice(exc: OSError) -> str:
 
 def _listen_everywhere(port: int) -> socket.socket:
     if socket.has_dualstack_ipv6():
-        with contextlib.suppress(OSError):  # IPv6 may be compiled in and yet switched off
+        try:
             return socket.create_server(
                 ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
             )
+        except OSError as exc:
+            # Compiled in and yet switched off. Any other failure counts: were the port
+            # taken in IPv6 alone, whoever took it would get our users' tokens.
+            if exc.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
+                raise
     return socket.create_server(("", port), backlog=_BACKLOG)
 
 

@@ -266,6 +266,11 @@ class UpstreamConnection(Receiver):
         self._fd = -1 if sock is None else sock.fileno()
 
     @property
+    def is_gone(self) -> bool:
+        """The connection is lost, or about to be."""
+        return self.phase is Phase.LOST or self.transport.is_closing()
+
+    @property
     def has_ended(self) -> bool:
         """The whole response was passed on."""
         return self._ended
