@@ -184,7 +184,9 @@ class App:
                 )
         if limit < config.max_connections:
             log.warning("connections.limited", limit=limit, configured=config.max_connections)
-        proxies = sorted(name for name in os.environ if name.lower() in _PROXY_VARIABLES)
+        proxies = sorted(
+            name for name, value in os.environ.items() if value and name.lower() in _PROXY_VARIABLES
+        )
         if proxies:
             log.warning(
                 "proxy.ignored", problem=f"{', '.join(proxies)} is set; providers are reached directly"

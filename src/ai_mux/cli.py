@@ -100,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _right_way(given: Sequence[str]) -> str:
     """Return the right form of a command line that was wrong."""
+    if "demo" in given and any(word.startswith("--config") for word in given):
+        return "The demo brings its own configuration: ai-mux demo"
     for word in given:
         name = word.lstrip("-").partition("=")[0].replace("-", "_")
         if word.startswith("--") and name in KEYS[""]:

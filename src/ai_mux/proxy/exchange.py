@@ -16,12 +16,12 @@ from ai_mux.credentials.credential import Credential
 from ai_mux.errors import BadGateway, InternalError, RequestError, Unavailable, UpstreamError
 from ai_mux.proxy.admission import admit, identify, is_health_check, is_probe
 from ai_mux.proxy.request import Request
-from ai_mux.proxy.routes import Admitted, Gateway
+from ai_mux.proxy.routes import Admitted, Gateway, prefix_of
 from ai_mux.proxy.upstream import UpstreamConnection
 from ai_mux.secret import Secret
 from ai_mux.wire.answers import answer, error_answer
 from ai_mux.wire.headers import respond
-from ai_mux.wire.http1 import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+from ai_mux.wire.http1 import CHUNKED, HEAD_END, UNTIL_CLOSE, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from ai_mux.proxy.server import Server
@@ -95,18 +95,19 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         request.upstream = None
         server.pool.give_back(upstream)
     except RequestError as error:
-        event = _refuse(request, client, error)
+        event = _refuse(request, client, server, error)
     except UpstreamError as error:
         server.log.warning(
             "upstream.failed", request_id=request.id, provider=request.provider, problem=str(error)
         )
-        event = _refuse(request, client, BadGateway())
+        event = _refuse(request, client, server, BadGateway())
     except asyncio.CancelledError:
-        event = _refuse(request, client, request.refusal) if request.refusal else "request.left"
+        refusal = request.refusal
+        event = _refuse(request, client, server, refusal) if refusal is not None else "request.left"
     except Exception as error:  # a bug here ends one request, not the server
         problem = type(error).__name__
         server.log.error("request.bug", request_id=request.id, problem=problem, at=_places(error))
-        event = _refuse(request, client, InternalError())
+        event = _refuse(request, client, server, InternalError())
     finally:
         request.end()
         server.account(request, event)
@@ -126,6 +127,7 @@ def _answer_probe(request: Request, client: Client, server: "Server") -> bool:
     fields = (("Content-Type", "text/plain; charset=utf-8"),) if body else ()
     client.write(answer(status, body, fields=fields, to_head=head.method == b"HEAD", close=not keep))
     request.answered(status, server.clock.monotonic())
+    request.sent = 0 if head.method == b"HEAD" else len(body)
     return keep
 
 
@@ -222,14 +224,21 @@ def _told_id(response: ResponseHead, id_field: bytes) -> str | None:
     return None if told is None else told.decode("latin-1")
 
 
-def _refuse(request: Request, client: Client, error: RequestError) -> str:
+def _refuse(request: Request, client: Client, server: "Server", error: RequestError) -> str:
     """Answer with an error of ours, or cut the answer that has begun."""
     if request.status:
         return "request.cut"
-    dialect = request.gateway.dialect(request.head.path)
-    request.sent = 0
-    client.write(error_answer(error, dialect, request.id, to_head=request.head.method == b"HEAD"))
-    request.answered(error.status, request.started)
+    path = request.head.path
+    told = error_answer(
+        error, request.gateway.dialect(path), request.id, to_head=request.head.method == b"HEAD"
+    )
+    client.write(told)
+    request.hang_up()
+    request.sent = len(told) - told.find(HEAD_END) - len(HEAD_END)
+    request.answered(error.status, server.clock.monotonic())
+    route = request.gateway.routes.get(prefix_of(path))
+    if request.user and route is not None:
+        request.provider = route.name
     return "request.refused"
 
 
