@@ -97,3 +97,15 @@ async def test_field_note_20_a_storm_of_count_tokens_passes_and_changes_nothing(
         assert (await ask("/v1/messages")).endswith(b"fine")
         assert [status for *_, status in await it.requests()] == [429] * 40 + [200]
     upstream.close()
+
+
+async def test_a_refused_requests_line_says_what_was_told_and_when(tmp_path):
+    """The body of our own answers counts, and a refused path has its provider's name."""
+    async with running(tmp_path, providers=[{"name": "claude", "base_url": "http://127.0.0.1:9"}]) as gateway:
+        assert await _status(gateway, "/claude/v1/files") == 403
+        await gateway.stop()
+    lines = [json.loads(line) for line in gateway.log.read_text().splitlines()]
+    (line,) = [line for line in lines if line["event"] == "request.done"]
+    assert (line["user"], line["provider"], line["status"]) == ("alice", "claude", 403)
+    assert line["bytes_out"] > 100
+    assert 0 < line["head_ms"] <= line["total_ms"]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ai_mux.errors import ConfigError
 from ai_mux.proxy import sockets
 

@@ -131,6 +131,7 @@ class App:
             ConfigError: A certificate cannot be used.
         """
         config = self._config
+        asyncio.get_running_loop().set_exception_handler(self._loop_problem)
         self._make_directories()
         limit = sockets.raise_descriptor_limit(config.max_connections)
         self._server = Server(
@@ -151,6 +152,12 @@ class App:
             providers=[one.name for one in config.providers],
         )
         self._warn(limit)
+
+    def _loop_problem(self, _: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        """Log what a transport or callback raised: broken handshakes of strangers at ``debug``."""
+        problem = context.get("exception")
+        log = self._log.debug if isinstance(problem, OSError) else self._log.error
+        log("loop.problem", problem=type(problem).__name__, doing=str(context.get("message", "")))
 
     def _server_tls(self) -> ssl.SSLContext | None:
         tls = self._config.tls

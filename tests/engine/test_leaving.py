@@ -167,6 +167,7 @@ async def test_in_the_middle_of_the_responses_head(gate: Gate, leave: str):
     ids=["chunked", "length", "until close"],
 )
 async def test_in_the_middle_of_the_stream(gate: Gate, beginning: bytes, leave: str):
+    """Field note 17: nobody reads it any more, so the provider must not go on."""
     client, provider = await gate.ask(post())
     await provider.message()
     await provider.send(beginning)

@@ -29,6 +29,7 @@ from ai_mux.wire.http1 import ResponseHead
 T = TypeVar("T")
 SWEEP_S: Final = 1.0
 _ACCEPTS_A_TURN: Final = 64
+_NO_LONGER_FULL: Final = 0.9  # until then one line in the log is enough
 _SHOWN_BODY_BYTES: Final = 4096
 _TELLING: Final = 8  # a shorter beginning of a token tells nothing, see ``Secret.beginning``
 
@@ -65,6 +66,7 @@ class Server:
         self._tls: ssl.SSLContext | None = None
         self._accepting = False
         self._full_logged = False
+        self._failure_logged = False
         self._sweeper: asyncio.Task[None] | None = None
         self._alone = asyncio.Event()
         self._alone.set()
@@ -110,8 +112,11 @@ class Server:
                 return
             except OSError as exc:  # out of descriptors or memory: the next sweep tries again
                 self._accept_off()
-                self.log.error("connections.not_accepted", problem=exc.strerror or str(exc))
+                if not self._failure_logged:
+                    self._failure_logged = True
+                    self.log.error("connections.not_accepted", problem=exc.strerror or str(exc))
                 return
+            self._failure_logged = False
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if sock.family != socket.AF_UNIX:
@@ -145,8 +150,9 @@ class Server:
         if not self._clients:
             self._alone.set()
         if not self._accepting and len(self._clients) < self._max_connections:
-            self._full_logged = False
             self._accept_on()
+        if len(self._clients) < self._max_connections * _NO_LONGER_FULL:
+            self._full_logged = False
 
     # Watching the time
 
