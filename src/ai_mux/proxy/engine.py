@@ -2,8 +2,8 @@
 
 Four combinations work, and the protocols above them do not know which one runs:
 asyncio's own loop or uvloop, each with its own transports or aiofastnet's. The
-default is the fastest that is installed, by ``bench/``; ``AI_MUX_ENGINE`` chooses
-another, for measuring and for finding faults.
+default is uvloop, which did best in ``bench/`` (docs/benchmark.md), and asyncio where
+it is missing; ``AI_MUX_ENGINE`` chooses another, for measuring and finding faults.
 """
 
 import asyncio
@@ -14,6 +14,8 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, cast
 
+from aiohappyeyeballs import start_connection
+
 from ai_mux.errors import ConfigError
 from ai_mux.proxy.routes import Origin
 
@@ -21,6 +23,7 @@ ENVIRONMENT: Final = "AI_MUX_ENGINE"
 ENGINES: Final = ("asyncio", "uvloop", "aiofastnet", "uvloop+aiofastnet")
 TLS_HANDSHAKE_S: Final = 10.0
 _TLS_SHUTDOWN_S: Final = 2.0
+_NEXT_ADDRESS_S: Final = 0.25
 
 T = TypeVar("T")
 
@@ -104,12 +107,18 @@ class Engine:
                 "ssl_shutdown_timeout": _TLS_SHUTDOWN_S,
             }
         async with asyncio.timeout(timeout_s):
-            if self._fast is not None:
-                made = await self._fast.create_connection(
-                    loop, lambda: protocol, origin.host, origin.port, **options
-                )
-            else:
-                made = await loop.create_connection(lambda: protocol, origin.host, origin.port, **options)
+            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            # RFC 8305: where IPv6 leads nowhere, IPv4 is tried a quarter of a second later.
+            sock = await start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1)
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._fast is not None:
+                    made = await self._fast.create_connection(loop, lambda: protocol, sock=sock, **options)
+                else:
+                    made = await loop.create_connection(lambda: protocol, sock=sock, **options)
+            except BaseException:
+                sock.close()
+                raise
         return cast(asyncio.Transport, made[0])
 
     async def accept(
@@ -143,9 +152,7 @@ def chosen() -> Engine:
     wanted = os.environ.get(ENVIRONMENT)
     if wanted:
         return Engine(wanted)
-    for name in ("aiofastnet", "uvloop"):
-        try:
-            return Engine(name)
-        except ConfigError:
-            continue
-    return Engine("asyncio")
+    try:
+        return Engine("uvloop")
+    except ConfigError:
+        return Engine("asyncio")

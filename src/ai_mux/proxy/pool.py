@@ -16,7 +16,9 @@ from ai_mux.proxy.upstream import Phase, UpstreamConnection
 CONNECT_TIMEOUT_S: Final = 10.0
 # Below the 60 s and more after which the providers' front ends close idle connections themselves.
 IDLE_S: Final = 30.0
-IDLE_EACH: Final = 64
+# As many as a busy team has requests at once; each one above it costs a TLS handshake when
+# it is needed again, ten times a small request (docs/benchmark.md).
+IDLE_EACH: Final = 256
 
 
 class Connect(Protocol):
