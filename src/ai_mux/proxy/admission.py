@@ -18,7 +18,7 @@ from ai_mux.errors import (
     Unauthorized,
     UpgradeRequired,
 )
-from ai_mux.proxy.routes import Admitted, Gateway, OpenPaths, Route, prefix_of
+from ai_mux.proxy.routes import HEALTH, Admitted, Gateway, OpenPaths, Route, prefix_of
 from ai_mux.wire.http1 import RequestHead
 
 ANONYMOUS: Final = "anonymous"
@@ -33,14 +33,14 @@ _LOOPBACK_NAMES: Final = frozenset({"localhost"})
 
 
 def is_probe(head: RequestHead, gateway: Gateway) -> bool:
-    """Tell whether it is Claude Code's start-up probe: HEAD on the base URL itself, from anyone."""
-    path = head.path
-    return head.method == b"HEAD" and not head.query and path[:1] == b"/" and path[1:] in gateway.dialects
+    """Tell whether it is a probe, which anyone may make.
 
-
-def is_health_check(head: RequestHead) -> bool:
-    """Tell whether it asks for ``/healthz``, which anyone may."""
-    return head.path == b"/healthz" and not head.query and head.method in {b"GET", b"HEAD"}
+    HEAD on a base URL itself is what Claude Code begins with; ``/healthz`` is asked by
+    whoever runs the server.
+    """
+    if head.path not in gateway.open_to_all or head.query:
+        return False
+    return head.method == b"HEAD" or (head.method == b"GET" and head.path == HEALTH)
 
 
 def identify(head: RequestHead, gateway: Gateway) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ai_mux.credentials.credential import Credential
 from ai_mux.errors import BadGateway, InternalError, RequestError, Unavailable, UpstreamError
-from ai_mux.proxy.admission import admit, identify, is_health_check, is_probe
+from ai_mux.proxy.admission import admit, identify, is_probe
 from ai_mux.proxy.request import Request
 from ai_mux.proxy.routes import Admitted, Gateway, prefix_of
 from ai_mux.proxy.upstream import UpstreamConnection
@@ -66,11 +66,12 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
     keep = False
     event = "request.done"
     try:
-        if is_health_check(request.head) or is_probe(request.head, request.gateway):
+        if is_probe(request.head, request.gateway):
             keep = _answer_probe(request, client, server)
             event = "request.probe"
             return
-        server.show_request(request)
+        if server.log.is_debug:
+            server.show_request(request)
         request.user = identify(request.head, request.gateway)  # whose token is it?
         client.authenticated()
         admitted = admit(request.head, request.gateway)  # may it go there?
@@ -88,7 +89,8 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
             upstream = await _send(request, client, server, admitted, credential)
             response = await upstream.head()
             _check_accepted(request, response, server)
-        server.show_response(request, response, upstream.received, credential.access)
+        if server.log.is_debug:
+            server.show_response(request, response, upstream.received, credential.access)
         keep = _begin_answer(request, client, server, response, upstream)
         await upstream.completed()  # the bytes flow by callbacks below
         request.sent = upstream.relayed

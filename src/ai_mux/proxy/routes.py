@@ -18,6 +18,7 @@ from ai_mux.wire.answers import Dialect
 from ai_mux.wire.headers import NOTABLE_IN_REQUESTS, Changes, RequestRules
 from ai_mux.wire.http1 import FieldNames
 
+HEALTH: Final = b"/healthz"
 # One segment: what model ids of both providers consist of (claude-x-y@date, ft:gpt:org::id).
 _ID: Final = rb"[A-Za-z0-9._:@-]+"
 
@@ -176,6 +177,7 @@ class Gateway:
         stream_idle_timeout_s: The longest silence inside a response.
         max_body_size: Of a request, in bytes.
         names: The notable field names in requests.
+        open_to_all: Paths that may be probed without a token; see ``admission.is_probe``.
         admitted: What method and path were found to be good for; the admission's memory.
     """
 
@@ -187,6 +189,7 @@ class Gateway:
         "head_timeout_s",
         "max_body_size",
         "names",
+        "open_to_all",
         "routes",
         "stream_idle_timeout_s",
         "users",
@@ -212,6 +215,7 @@ class Gateway:
         self.head_timeout_is_cap = head_timeout_is_cap
         self.stream_idle_timeout_s = stream_idle_timeout_s
         self.max_body_size = max_body_size
+        self.open_to_all = frozenset({HEALTH} | {b"/" + name for name in dialects})
         self.admitted: dict[tuple[bytes, bytes], Admitted] = {}
         self.names = FieldNames(NOTABLE_IN_REQUESTS.union(*(route.notable() for route in routes.values())))
 

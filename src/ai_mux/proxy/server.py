@@ -197,8 +197,6 @@ class Server:
 
     def show_request(self, request: Request) -> None:
         """At ``debug``, show a request's head, and the beginning of a token that nobody has."""
-        if not self.log.is_debug:
-            return
         head = request.head
         self.log.debug("request.begun", request_id=request.id, headers=masked_headers(head.sent.items()))
         token = presented_token(head)
@@ -209,8 +207,6 @@ class Server:
         self, request: Request, response: ResponseHead, beginning: bytes, secret: Secret
     ) -> None:
         """At ``debug``, show a response's head, and the beginning of an error's body."""
-        if not self.log.is_debug:
-            return
         headers = [_masked(line, secret) for line in masked_headers(response.sent.items())]
         shown = {"request_id": request.id, "status": response.status, "headers": headers}
         if response.status >= 400:
