@@ -248,8 +248,14 @@ class Gate:
         assert self.reserved == 0
         self._log.close()
         self._loop.set_exception_handler(None)
-        # aiofastnet tells the loop, too, of a handshake that a stranger broke off.
-        astray = [one for one in self.astray if one.get("message") != "SSL handshake failed"]
+        # aiofastnet tells the loop, too, of a handshake that a stranger broke off, and of a
+        # connection that was reset just as it was being closed.
+        astray = [
+            one
+            for one in self.astray
+            if one.get("message") != "SSL handshake failed"
+            and "_finalize_close" not in str(one.get("message"))
+        ]
         assert not astray, astray
         logged = b"".join(self.lines)
         for secret in (ALICE, BOB, FIRST.encode(), SECOND.encode()):
