@@ -8,7 +8,6 @@ reload (sockets, log, renewers, connections) is built once.
 import asyncio
 import os
 import signal
-import socket
 import ssl
 from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
@@ -24,8 +23,8 @@ from ai_mux.errors import ConfigError
 from ai_mux.logs import Log
 from ai_mux.providers import PROVIDERS
 from ai_mux.providers.base import Provider
-from ai_mux.proxy import engine, sockets
-from ai_mux.proxy.engine import Engine
+from ai_mux.proxy import sockets
+from ai_mux.proxy.engine import Engine, chosen
 from ai_mux.proxy.routes import Gateway, OpenPaths, Origin, Paths, Route
 from ai_mux.proxy.server import Server
 from ai_mux.storage.files import FileStore
@@ -52,7 +51,8 @@ class App:
         self._renewers = {
             credential_path(config, one, providers[one.name]): self._renewer(one) for one in config.providers
         }
-        self._listening = sockets_of(config)
+        listen = config.listen
+        self._listening = sockets.listen(host=listen.host, port=listen.port, path=listen.path)
         self._background: set[asyncio.Task[None]] = set()
         self._server: Server | None = None
         self._stopping = asyncio.Event()
@@ -112,7 +112,6 @@ class App:
             self._origins[key] = Origin(
                 host=key[1],
                 port=key[2],
-                ca_file=None if ca_file is None else str(ca_file),
                 tls=self._client_tls(ca_file) if base.scheme == "https" else None,
             )
         return self._origins[key]
@@ -298,19 +297,8 @@ def build(
         providers=providers,
         clock=clock,
         log=log or Log.to_stderr(level=config.log_level, clock=clock),
-        engine=engine or chosen_engine(),
+        engine=engine or chosen(),
     )
-
-
-def chosen_engine() -> Engine:
-    """Return the engine that the environment asks for, else the best that is installed."""
-    return engine.chosen()
-
-
-def sockets_of(config: Config) -> list[socket.socket]:
-    """Open the sockets that the configuration asks for."""
-    listen = config.listen
-    return sockets.listen(host=listen.host, port=listen.port, path=listen.path)
 
 
 def credential_path(config: Config, one: ProviderConfig, provider: Provider) -> Path:

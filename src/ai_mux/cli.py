@@ -59,10 +59,10 @@ def check(path: Path | None) -> None:
 @click.option("--once", is_flag=True, help="End after the first answer.")
 def demo(*, once: bool) -> None:
     """Try ai-mux in ten seconds: no credentials, no network, a made-up provider."""
-    from ai_mux.app import chosen_engine  # noqa: PLC0415 - see above
     from ai_mux.demo import run_demo  # noqa: PLC0415 - see above
+    from ai_mux.proxy.engine import chosen  # noqa: PLC0415 - see above
 
-    engine = chosen_engine()
+    engine = chosen()
     raise SystemExit(engine.run(run_demo(once=once, out=sys.stdout)))
 
 
@@ -71,12 +71,13 @@ def _load(path: Path | None) -> Config:
 
 
 def _serve(config: Config) -> None:
-    from ai_mux.app import build, chosen_engine  # noqa: PLC0415 - the check command does not need it
+    from ai_mux.app import build  # noqa: PLC0415 - the check command does not need it
+    from ai_mux.proxy.engine import chosen  # noqa: PLC0415 - see above
 
     async def run() -> None:
         await build(config, engine=engine).run()
 
-    engine = chosen_engine()
+    engine = chosen()
     engine.run(run())
 
 

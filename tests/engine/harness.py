@@ -150,7 +150,6 @@ class Gate:
         origin = Origin(
             host="127.0.0.1" if trust is None else "localhost",
             port=self.upstream.port,
-            ca_file=None if trust is None else str(trust),
             tls=None if trust is None else sockets.client_tls(trust),
         )
         routes = {

@@ -38,7 +38,7 @@ def route(
     return Route(
         name=provider.name,
         provider=provider,
-        origin=Origin(host="origin.example", port=443, ca_file=None, tls=None),
+        origin=Origin(host="origin.example", port=443, tls=None),
         base_path=base_path,
         paths=Paths(provider.paths) if paths is None else OpenPaths(paths),
         tokens=OneCredential(),

@@ -28,11 +28,11 @@ from ai_mux.wire.answers import Dialect
 )
 def test_host_names_the_port_only_where_it_is_not_the_schemes_own(host, port, is_tls, authority):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_tls else None
-    assert Origin(host=host, port=port, ca_file=None, tls=tls).authority == authority
+    assert Origin(host=host, port=port, tls=tls).authority == authority
 
 
 def test_two_origins_are_two_even_if_they_say_the_same():
-    one, other = (Origin(host="h", port=1, ca_file=None, tls=None) for _ in range(2))
+    one, other = (Origin(host="h", port=1, tls=None) for _ in range(2))
     assert one == one
     assert one != other
 

@@ -17,7 +17,7 @@ from ai_mux.errors import BadGateway, InternalError, RequestError, Unavailable, 
 from ai_mux.proxy.admission import admit, identify, is_probe
 from ai_mux.proxy.request import Request
 from ai_mux.proxy.routes import Admitted, Gateway, prefix_of
-from ai_mux.proxy.upstream import UpstreamConnection
+from ai_mux.proxy.upstream import Downstream, UpstreamConnection
 from ai_mux.secret import Secret
 from ai_mux.wire.answers import answer, error_answer
 from ai_mux.wire.headers import respond
@@ -34,25 +34,14 @@ _SECONDS_BYTES: Final = 16  # more than any that fits the pattern
 _SECONDS: Final = re.compile(rb"\d{1,3}(?:\.\d{1,6})?")  # Python SDKs print a float if given one
 
 
-class Client(Protocol):
+class Client(Downstream, Protocol):
     """The client's side, as the exchange uses it: ``proxy.client.ClientConnection``."""
-
-    write_paused: bool
-
-    def write(self, data: bytes) -> None:
-        """Send response bytes."""
 
     def invite(self) -> None:
         """Answer 100 Continue."""
 
     def authenticated(self) -> None:
         """Note that the client has shown a valid token."""
-
-    def pause_upload(self) -> None:
-        """Read no more of the body for now."""
-
-    def resume_upload(self) -> None:
-        """Go on reading the body."""
 
     def finish(self, *, keep: bool) -> None:
         """Wait for the next request, or close."""

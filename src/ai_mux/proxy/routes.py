@@ -48,13 +48,11 @@ class Origin:
     Attributes:
         host: A name or an IP address, without brackets.
         port: The TCP port.
-        ca_file: Whose certificates are trusted instead of the system's, or None.
         tls: The context for https, or None for http.
     """
 
     host: str
     port: int
-    ca_file: str | None
     tls: ssl.SSLContext | None
 
     @property
