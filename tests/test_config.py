@@ -150,11 +150,6 @@ def test_a_key_that_is_not_built_is_unknown(wrong, key):
     assert "unknown key" in wrong(f"{key}: {{}}")[0]
 
 
-@pytest.mark.parametrize("key", ["api_key_file", "proxy"])
-def test_a_providers_key_that_is_not_built_is_unknown(wrong, key):
-    assert "unknown key" in wrong(f"providers: [{{name: claude, {key}: x}}]")[0]
-
-
 @pytest.mark.parametrize("name", ["a.yaml", "a.json"])
 def test_a_duplicate_key_names_both_lines(wrong, name):
     text = '{"listen": ":1",\n"log_level": "info",\n"listen": ":2"}'

@@ -51,7 +51,15 @@ def wrong(loaded):
 
 def test_a_name_and_a_mapping_with_a_name_mean_the_same(loaded):
     plain = ProviderConfig(
-        name="claude", credentials=None, paths=None, headers={}, base_url=None, token_url=None, ca_file=None
+        name="claude",
+        credentials=None,
+        api_key_file=None,
+        paths=None,
+        headers={},
+        base_url=None,
+        token_url=None,
+        proxy=None,
+        ca_file=None,
     )
     assert loaded("claude").providers == loaded({"name": "claude"}).providers == (plain,)
 
@@ -77,6 +85,29 @@ def test_a_mapping_without_a_name_is_refused(wrong):
 @pytest.mark.parametrize("second", ["claude", {"name": "claude", "paths": "all"}])
 def test_a_provider_listed_twice_is_an_error(wrong, second):
     assert wrong("claude", second) == "providers[1]: 'claude' is listed already in line 1; remove one"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("credentials", "credentials"), ("credentials", "api_key_file"), ("api_key_file", "credentials")],
+)
+def test_a_login_s_file_belongs_to_one_provider(wrong, tmp_path, first, second):
+    (tmp_path / "link").symlink_to("made-up.json")
+    said = wrong(
+        {"name": "claude", first: str(tmp_path / "made-up.json")},
+        {"name": "chatgpt", second: str(tmp_path / "link")},
+    )
+    assert said.startswith(f"providers[1].{second}: is also the file of 'claude'")
+
+
+def test_a_key_may_be_for_two_providers_and_other_files_do_not_matter(loaded):
+    both = loaded(
+        {"name": "claude", "api_key_file": "/made-up/key"},
+        {"name": "chatgpt", "api_key_file": "/made-up/key"},
+    )
+    assert {one.api_key_file for one in both.providers} == {Path("/made-up/key")}
+    loaded({"name": "claude", "credentials": "/made-up/a"}, {"name": "chatgpt", "credentials": "/made-up/b"})
+    loaded("claude", "chatgpt", "invented")
 
 
 def test_no_providers_is_a_warning(loaded):
@@ -115,6 +146,59 @@ def test_field_note_3_credentials_of_another_program_are_warned_about(loaded, ho
 
 def test_credentials_elsewhere_are_not_warned_about(loaded):
     assert loaded("claude", {"name": "chatgpt", "credentials": "~/.claude-of-mine/a.json"}).warnings == ()
+
+
+# API key file
+
+
+def test_an_api_key_file_need_not_exist_and_is_not_read(one, home, tmp_path):
+    assert one().api_key_file is None
+    assert one(api_key_file="~/claude.key").api_key_file == home / "claude.key"
+    (tmp_path / "broken.key").write_bytes(b"\xff\n\n")
+    assert one(api_key_file=str(tmp_path / "broken.key")).api_key_file == tmp_path / "broken.key"
+
+
+@pytest.mark.parametrize("value", ["", "/", "a\nb", None, 5, True, ["a"], {}])
+def test_an_api_key_file_is_a_path_of_a_file(wrong, value):
+    assert wrong({"name": "claude", "api_key_file": value}).startswith("providers[0].api_key_file: ")
+
+
+def test_an_api_key_file_and_credentials_exclude_each_other(wrong):
+    found = wrong({"name": "claude", "credentials": "/c.json", "api_key_file": "/claude.key"})
+    assert found.startswith("providers[0].api_key_file: excludes 'credentials'")
+
+
+def test_an_api_key_beside_another_programs_login_is_not_warned_about(loaded):
+    config = loaded({"name": "claude", "api_key_file": "~/.claude/k"}, state_dir="~/.claude")
+    assert config.warnings == ()
+
+
+# Proxy
+
+
+def test_a_proxy_is_read_and_shown_without_its_credentials(one):
+    provider = one(proxy="socks5h://invented-user:invented-pass@proxy.example")
+    assert provider.proxy is not None
+    assert (provider.proxy.scheme, provider.proxy.authority) == ("socks5h", "proxy.example:1080")
+    assert provider.proxy.password is not None
+    assert provider.proxy.password.reveal() == "invented-pass"
+    assert "invented" not in repr(provider)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "proxy.example:3128", "ftp://u:invented-pass@p", 5, None, ["http://p"]]
+)
+def test_a_proxy_that_is_none_is_refused_without_its_value(wrong, value):
+    found = wrong({"name": "claude", "proxy": value})
+    assert found.startswith("providers[0].proxy: ")
+    assert "invented-pass" not in found
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("api_key", "api_key_file"), ("Proxy", "proxy"), ("proxies", "proxy")]
+)
+def test_a_key_that_is_nearly_one_of_these_is_hinted_at(wrong, key, meant):
+    assert f"did you mean '{meant}'?" in wrong({"name": "claude", key: "x"})
 
 
 # Paths

@@ -20,11 +20,12 @@ from typing import Final
 from ai_mux.config import addresses, providers, tls, users, values
 from ai_mux.config.files import contents, is_other_than_directory, warn_if_open
 from ai_mux.config.json_tree import read_json
-from ai_mux.config.model import Config, Listen, ProviderConfig, TlsConfig, UserConfig, is_loopback
+from ai_mux.config.model import Config, Listen, ProviderConfig, TlsConfig, UserConfig
 from ai_mux.config.report import Fields, Report, Wrong
 from ai_mux.config.tree import Malformed, Node
 from ai_mux.config.yaml_tree import read_yaml
 from ai_mux.errors import ConfigError
+from ai_mux.hosts import is_loopback
 
 __all__ = [
     "KEYS",

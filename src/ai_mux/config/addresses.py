@@ -1,10 +1,9 @@
-"""What an address means: where to listen, and where an upstream is.
+"""What an address means: where to listen, where an upstream is, and what lies between.
 
 As in ``values.py``, a reader returns the value or raises ``Wrong``. A URL is not
 repeated in a message either: it may hold a password.
 """
 
-import ipaddress
 import os
 import re
 import sys
@@ -12,16 +11,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from ai_mux.config.model import Listen, is_loopback
+from ai_mux.config.model import Listen
 from ai_mux.config.report import Wrong
 from ai_mux.config.tree import Kind, Node, Scalar
 from ai_mux.config.values import expanded, text
+from ai_mux.hosts import is_host, is_ipv6, is_loopback
+from ai_mux.outbound import InvalidProxy, OutboundProxy, parse_proxy
 
 _PORT: Final = re.compile(r"[0-9]{1,5}")
-# RFC 1123, section 2.1. A name whose last label is a number would be an address (WHATWG URL, 3.5).
-_HOST_NAME: Final = re.compile(
-    r"(?=.{1,253}\.?$)(?:(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\.)*(?![0-9]+\.?$)(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\.?"
-)
 _LISTEN_FORM: Final = 'write ":8080", "127.0.0.1:8080", "[::1]:8080" or "unix:/run/ai-mux.sock"'
 # sockaddr_un.sun_path without its closing zero byte.
 _MAX_SOCKET_PATH_BYTES: Final = 103 if sys.platform == "darwin" else 107
@@ -43,11 +40,11 @@ def listen(node: Node) -> Listen:
         raise Wrong(f"must end in ':' and a port from 0 to 65535; {_LISTEN_FORM}")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        if not _is_ipv6(host):
+        if not is_ipv6(host):
             raise Wrong(f"has no IPv6 address in its brackets; {_LISTEN_FORM}")
     elif ":" in host:
         raise Wrong('an IPv6 address must stand in brackets, like "[::1]:8080"')
-    elif host and not _is_host(host):
+    elif host and not is_host(host):
         raise Wrong(f"has no valid host before its port; {_LISTEN_FORM}")
     return Listen(text=written, host=host or None, port=int(port), path=None)
 
@@ -74,11 +71,19 @@ def token_url(node: Node) -> str:
         raise Wrong("must not hold a user name or password ('…@'); remove them")
     if "#" in written:
         raise Wrong("must not have a fragment ('#…'); remove it")
-    if not (_is_host(host) or _is_ipv6(host)) or port == 0 or parts.netloc.endswith(":"):
+    if not (is_host(host) or is_ipv6(host)) or port == 0 or parts.netloc.endswith(":"):
         raise Wrong("has no valid host and port; write it like https://host:8443/path")
     if parts.scheme != "https" and not is_loopback(host):
         raise Wrong("must begin with https://; plain http is for loopback only (127.0.0.0/8, ::1, localhost)")
     return written
+
+
+def proxy(node: Node) -> OutboundProxy:
+    """Return an outbound proxy from its URL, credentials included."""
+    try:
+        return parse_proxy(text(node))
+    except InvalidProxy as exc:
+        raise Wrong(str(exc)) from None
 
 
 def _socket_path(written: str) -> Path:
@@ -90,21 +95,3 @@ def _socket_path(written: str) -> Path:
             f"is longer than {_MAX_SOCKET_PATH_BYTES} bytes, a socket's longest name; use a shorter path"
         )
     return found
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_host(host: str) -> bool:
-    if _HOST_NAME.fullmatch(host):
-        return True
-    try:
-        ipaddress.IPv4Address(host)
-    except ValueError:
-        return False
-    return True

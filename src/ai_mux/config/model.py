@@ -4,10 +4,12 @@ Facts only: every path is absolute with ``~`` expanded, every duration is in
 seconds, every size in bytes, and no token is held, only its SHA-256.
 """
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from ai_mux.hosts import is_loopback
+from ai_mux.outbound import OutboundProxy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,19 +36,6 @@ class Listen:
         return self.host is not None and is_loopback(self.host)
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is 127.0.0.0/8, ::1 or localhost (RFC 6761, section 6.3), asking no resolver."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    # ::ffff:127.0.0.1 reaches the same machine; not every supported Python says so.
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderConfig:
     """One provider that is served.
@@ -54,21 +43,27 @@ class ProviderConfig:
     Attributes:
         name: The provider, and the prefix in the path.
         credentials: The credential file; None for the provider's own name under ``state_dir``.
+        api_key_file: The file that holds an API key, used instead of an OAuth credential, or None.
+            Not read with the configuration: it is watched while the server runs.
         paths: Exact paths, or prefixes that end in ``*``, as clients write them after
             the provider's prefix; None for the provider's default, ``("*",)`` for every path.
         headers: Field name to value for every upstream request; None removes the client's.
             Not shown by ``repr``: a gateway's key may be among the values.
         base_url: What replaces the prefix, or None for the provider's own.
         token_url: The OAuth token endpoint, or None for the provider's own.
+        proxy: What every connection to the provider and its token endpoint goes through;
+            None for what the environment says (``outbound.chosen_proxy``). Not shown by ``repr``.
         ca_file: PEM certificates that replace the system's roots, or None.
     """
 
     name: str
     credentials: Path | None
+    api_key_file: Path | None
     paths: tuple[str, ...] | None
     headers: Mapping[str, str | None] = field(repr=False)
     base_url: str | None
     token_url: str | None
+    proxy: OutboundProxy | None = field(repr=False)
     ca_file: Path | None
 
 
@@ -79,10 +74,16 @@ class UserConfig:
     Attributes:
         name: Not empty, and no other user's.
         digest: The SHA-256 of the token's bytes. The token itself is not kept.
+        token_key: Under which key it was found, like ``users[0].token``.
+        token_line: In which line of the configuration.
+        token_file: The file that holds it, where it stands in one.
     """
 
     name: str
     digest: bytes
+    token_key: str = ""
+    token_line: int = 0
+    token_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

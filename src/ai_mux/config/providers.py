@@ -13,7 +13,17 @@ from ai_mux.config.model import ProviderConfig
 from ai_mux.config.report import Fields, Report, Wrong
 from ai_mux.config.tree import Items, Kind, Node, Scalar, Table, describe
 
-KEYS: Final = ("name", "credentials", "paths", "headers", "base_url", "token_url", "ca_file")
+KEYS: Final = (
+    "name",
+    "credentials",
+    "api_key_file",
+    "paths",
+    "headers",
+    "base_url",
+    "token_url",
+    "proxy",
+    "ca_file",
+)
 
 # What an operator may not set, by reason. A name that ends in "*" is a beginning.
 FORBIDDEN_HEADERS: Final = {
@@ -68,7 +78,7 @@ def read_providers(
     if not isinstance(node, Items):
         raise Wrong(f"must be a list of provider names, each on a line '- NAME', not {describe(node)}")
     found: dict[str, int] = {}
-    providers = []
+    providers: list[ProviderConfig] = []
     for index, item in enumerate(node.items):
         at = f"providers[{index}]"
         provider = _provider(item, at=at, known=known, report=report)
@@ -80,6 +90,10 @@ def read_providers(
             continue
         found[provider.name] = item.line
         _warn_if_vendors_own(provider, state_dir, report, line=item.line, key=at)
+        if (other := _shares_file(provider, providers)) is not None:
+            key = "api_key_file" if provider.credentials is None else "credentials"
+            text = f"is also the file of '{other}', and no login is for two providers; name another file"
+            report.error(item.line, f"{at}.{key}", text)
         providers.append(provider)
     return tuple(providers)
 
@@ -97,13 +111,18 @@ def _provider(node: Node, *, at: str, known: Collection[str], report: Report) ->
         if isinstance(node, Table) and "name" not in fields:
             report.error(node.line, f"{at}.name", f"is missing; add 'name: {next(iter(known), 'NAME')}'")
         name = fields.get("name", lambda value: _name(value, known), "")
+    if "credentials" in fields and "api_key_file" in fields:
+        text = "excludes 'credentials', because an API key is used instead of a login; remove one of them"
+        report.error(fields.line_of("api_key_file"), fields.path("api_key_file"), text)
     provider = ProviderConfig(
         name=name,
-        credentials=fields.get("credentials", _credentials, None),
+        credentials=fields.get("credentials", _credential_file, None),
+        api_key_file=fields.get("api_key_file", _credential_file, None),
         paths=fields.get("paths", lambda value: _paths(value, fields.path("paths"), report), None),
         headers=fields.get("headers", lambda value: _headers(value, fields.path("headers"), report), {}),
         base_url=fields.get("base_url", addresses.base_url, None),
         token_url=fields.get("token_url", addresses.token_url, None),
+        proxy=fields.get("proxy", addresses.proxy, None),
         ca_file=fields.get("ca_file", _ca_file, None),
     )
     if any(f"{path}/".startswith(f"/{name}/") for path in provider.paths or ()):
@@ -119,7 +138,7 @@ def _name(node: Node, known: Collection[str]) -> str:
     return name
 
 
-def _credentials(node: Node) -> Path:
+def _credential_file(node: Node) -> Path:
     path = values.path(node)
     if is_directory(path):
         raise Wrong("is a directory; name the credential file in it")
@@ -130,6 +149,8 @@ def _warn_if_vendors_own(
     provider: ProviderConfig, state_dir: Path, report: Report, *, line: int, key: str
 ) -> None:
     """Two programs that renew one login end in both being logged out: refresh tokens are single-use."""
+    if provider.api_key_file is not None:
+        return  # a key is not renewed
     file = provider.credentials or state_dir / provider.name
     for vendors in _vendor_directories():
         if file.is_relative_to(vendors) or _real(file).is_relative_to(_real(vendors)):
@@ -140,6 +161,21 @@ def _warn_if_vendors_own(
                 "both end logged out; log in anew into a directory that only ai-mux uses",
             )
             return
+
+
+def _shares_file(provider: ProviderConfig, others: Collection[ProviderConfig]) -> str | None:
+    """Return who else names this provider's file, unless both only read a key from it.
+
+    One key may open two providers, behind a gateway that speaks for both. A login is
+    written back, and two that do so would undo each other's work.
+    """
+    file = provider.credentials or provider.api_key_file
+    for other in others:
+        theirs = other.credentials or other.api_key_file
+        only_keys = provider.credentials is None and other.credentials is None
+        if file is not None and theirs is not None and not only_keys and _real(file) == _real(theirs):
+            return other.name
+    return None
 
 
 def _real(path: Path) -> Path:

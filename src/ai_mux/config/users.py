@@ -70,7 +70,16 @@ def read_users(node: Node, *, report: Report) -> tuple[UserConfig, ...]:
                 item.line, at, f"its token stands in the documentation, so everyone knows it; {_MAKE_ONE}"
             )
         if name is not None and digest is not None:
-            users.append(UserConfig(name=name, digest=digest))
+            key = next(key for key in _TOKEN_KEYS if key in fields)
+            users.append(
+                UserConfig(
+                    name=name,
+                    digest=digest,
+                    token_key=fields.path(key),
+                    token_line=fields.line_of(key),
+                    token_file=fields.get("token_file", values.path, None),
+                )
+            )
     return tuple(users)
 
 

@@ -5,6 +5,7 @@ answered. A refresh token is spent by being received, whatever we hear of it.
 
 Rule 2: never send it twice by accident: one connection of its own, nothing
 retried, no redirect followed (that would also carry it to another place).
+With a proxy it goes through that or is not sent.
 
 Rule 3: nothing that was sent or answered reaches a log or an error's text.
 """
@@ -20,9 +21,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from ai_mux import __version__
+from ai_mux.outbound import OutboundProxy
 
 # What the vendors' own clients wait for their token endpoints.
 TIMEOUT_S: Final = 30
+_CONNECT_S: Final = 10
 # Token answers are a few KiB. The same bound as for the credential file (storage/files.py).
 _ANSWER_BYTES: Final = 1 << 20
 
@@ -62,20 +65,31 @@ class TokenEndpoint:
     Args:
         url: Where it is.
         ca_file: PEM certificates that replace the system's roots, or None.
+        via: The proxy to go through, or None. The environment is not asked.
         timeout_s: From the first step to the last byte of the answer.
     """
 
-    def __init__(self, url: str, *, ca_file: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca_file: str | None = None,
+        via: OutboundProxy | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self._url = url
         self._ca_file = ca_file
+        self._via = via
         self._timeout_s = timeout_s
 
     async def post(self, body: Mapping[str, str]) -> NotSent | Unknown | Answered:
         """Send one request. Never raises for what the network or the endpoint does."""
         # aiohttp takes 0.1 s to import and a TLS context some 20 ms to build:
         # in a thread, so that streams go on meanwhile.
-        await asyncio.to_thread(importlib.import_module, "aiohttp")
+        await asyncio.to_thread(importlib.import_module, "ai_mux.credentials.connector")
         import aiohttp  # noqa: PLC0415 - only when a credential is renewed, never at start
+
+        from ai_mux.credentials.connector import ProxyConnector  # noqa: PLC0415 - imports aiohttp
 
         try:
             tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_file)
@@ -87,15 +101,18 @@ class TokenEndpoint:
             nonlocal sent
             sent = True
 
+        via = self._via
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(note)  # from here on bytes may leave
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(ssl=tls, force_close=True),
+                    connector=aiohttp.TCPConnector(ssl=tls, force_close=True)
+                    if via is None
+                    else ProxyConnector(via, tls=tls),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     trust_env=False,
-                    timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=10),
+                    timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_S),
                     trace_configs=[trace],
                 ) as session,
                 session.post(

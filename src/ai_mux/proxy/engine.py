@@ -12,18 +12,18 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar, cast
-
-from aiohappyeyeballs import start_connection
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from ai_mux.errors import ConfigError
+from ai_mux.outbound.connect import Target, Transports, connect
 from ai_mux.proxy.routes import Origin
 
 ENVIRONMENT: Final = "AI_MUX_ENGINE"
 ENGINES: Final = ("asyncio", "uvloop", "aiofastnet", "uvloop+aiofastnet")
 TLS_HANDSHAKE_S: Final = 10.0
-_TLS_SHUTDOWN_S: Final = 2.0
-_NEXT_ADDRESS_S: Final = 0.25
+# asyncio waits for 30 s. What a slow client has still to take goes out in this time as well.
+_TLS_SHUTDOWN_S: Final = 10.0
 
 T = TypeVar("T")
 
@@ -91,35 +91,29 @@ class Engine:
     async def connect(
         self, origin: Origin, protocol: asyncio.BaseProtocol, *, timeout_s: float
     ) -> asyncio.Transport:
-        """Open a transport to ``origin``: the one place where a connection upstream begins.
+        """Open a transport to ``origin``, through its proxy where it has one.
 
         Raises:
-            OSError: It could not be reached, or its certificate is not trusted.
+            OSError: It or its proxy could not be reached, refused, or is not trusted.
             TimeoutError: Not within ``timeout_s``, TLS included.
         """
+        return await connect(
+            Target(host=origin.host, port=origin.port, tls=origin.tls),
+            protocol,
+            via=origin.via,
+            transports=self._transports(),
+            timeout_s=timeout_s,
+        )
+
+    def _transports(self) -> Transports:
+        """Return who makes transports, TLS inside TLS included, which all of them can."""
+        if self._fast is None:
+            return Transports.of_loop()
         loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {}
-        if origin.tls is not None:
-            options = {
-                "ssl": origin.tls,
-                "server_hostname": origin.host,
-                "ssl_handshake_timeout": timeout_s,
-                "ssl_shutdown_timeout": _TLS_SHUTDOWN_S,
-            }
-        async with asyncio.timeout(timeout_s):
-            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-            # RFC 8305: where IPv6 leads nowhere, IPv4 is tried a quarter of a second later.
-            sock = await start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1)
-            try:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if self._fast is not None:
-                    made = await self._fast.create_connection(loop, lambda: protocol, sock=sock, **options)
-                else:
-                    made = await loop.create_connection(lambda: protocol, sock=sock, **options)
-            except BaseException:
-                sock.close()
-                raise
-        return cast(asyncio.Transport, made[0])
+        return Transports(
+            create_connection=partial(self._fast.create_connection, loop),
+            start_tls=partial(self._fast.start_tls, loop),
+        )
 
     async def accept(
         self, sock: socket.socket, protocol: asyncio.BaseProtocol, tls: ssl.SSLContext | None
