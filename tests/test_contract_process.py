@@ -39,15 +39,20 @@ async def _status(gateway, path="/claude/v1/models"):
     return int(line.split()[1])
 
 
-async def test_sighup_rereads_credentials_and_says_that_the_configuration_is_not(tmp_path):
+async def test_sighup_rereads_credentials_and_configuration(tmp_path):
     async with running(tmp_path, providers=[{"name": "claude", "base_url": "http://127.0.0.1:9"}]) as gateway:
         assert await _status(gateway) == 503
         file = tmp_path / "state" / "claude" / ".credentials.json"
         file.touch(0o600)
         file.write_text(json.dumps({"claudeAiOauth": {"accessToken": "made-up", "expiresAt": None}}))
         gateway.program.send_signal(1)
-        await _until(lambda: {"config.not_reread", "credential.read"} <= set(_events(gateway)))
+        await _until(lambda: {"config.reloaded", "credential.read"} <= set(_events(gateway)))
         assert await _status(gateway) == 502  # the credential is there, the provider is not
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "providers": []}))
+        gateway.program.send_signal(1)
+        await _until(lambda: _events(gateway).count("config.reloaded") == 2)
+        assert await _status(gateway) == 404
         assert gateway.program.returncode is None
         await gateway.stop()
 

@@ -20,7 +20,7 @@ from ai_mux.credentials.credential import Credential
 from ai_mux.credentials.document import changed, parse
 from ai_mux.logs import Log
 from ai_mux.providers import PROVIDERS
-from ai_mux.providers.base import PathRule
+from ai_mux.providers.base import Backend, PathRule
 from ai_mux.proxy.engine import Engine
 from ai_mux.secret import Secret
 from ai_mux.wire.answers import Dialect
@@ -71,17 +71,20 @@ class InventedIssuer:
 class Invented:
     name = "invented"
     dialect = Dialect.ANTHROPIC
-    base_url = "https://invented.example"
     token_url = "https://invented.example/token"
     credential_file = "login.json"
     issuer = InventedIssuer()
-    paths = (PathRule(path=b"/think", methods=(b"POST",)), PathRule(path=b"/of/{id}", methods=(b"GET",)))
 
-    def target(self, path):
-        return b"/deep" + path
-
-    def impossible(self, path):
-        return "Dreams cannot be had." if path == b"/dream" else None
+    def backend(self, *, api_key):
+        return Backend(
+            base_url="https://invented.example",
+            paths=(
+                PathRule(path=b"/hm/think", methods=(b"POST",)),
+                PathRule(path=b"/of/{id}", methods=(b"GET",)),
+            ),
+            absent=b"/hm",
+            impossible={b"/dream": "Dreams cannot be had."},
+        )
 
     def changes(self, credential):
         return Changes(put=((b"X-Invented-Key", credential.access.reveal().encode()),))
@@ -150,7 +153,7 @@ async def run(tmp_path):
             "log_level": "debug",
             "users": [{"name": "alice", "token": ALICE}],
             "providers": [{
-                "name": "invented", "base_url": f"http://127.0.0.1:{port}", "token_url": endpoint.url,
+                "name": "invented", "base_url": f"http://127.0.0.1:{port}/deep", "token_url": endpoint.url,
             }],
         }))  # fmt: skip
         log = Log(level="debug", write=lambda data: it.lines.append(bytes(data)) or len(data), clock=clock)
@@ -167,13 +170,13 @@ async def run(tmp_path):
         own, foreign = f"Authorization: Bearer {ALICE}", f"x-api-key: {STRANGER}"
         it.probe = await it.ask(at, "HEAD", "/invented")
         cookie, query = f"Cookie: {STRANGER}", f"?q={ALICE}"
-        it.served = await it.ask(at, "POST", f"/invented/think{query}", own, cookie, body="{}")
+        it.served = await it.ask(at, "POST", f"/invented/hm/think{query}", own, cookie, body="{}")
         clock.pass_s(61)  # sooner, a 401 would not be about the token
         it.failed = await it.ask(at, "GET", "/invented/of/x", f"X-Api-Key: {ALICE}")
         it.closed = await it.ask(at, "POST", "/invented/files", own)
         it.impossible = await it.ask(at, "POST", "/invented/dream", own)
-        it.stranger = await it.ask(at, "POST", "/invented/think", foreign)
-        it.malformed = await it.ask(at, "POST", "/invented/think", own, f"{ALICE} : {STRANGER}")
+        it.stranger = await it.ask(at, "POST", "/invented/hm/think", foreign)
+        it.malformed = await it.ask(at, "POST", "/invented/hm/think", own, f"{ALICE} : {STRANGER}")
         it.spent = list(endpoint.spent)
         await app.stop()
     upstream.close()

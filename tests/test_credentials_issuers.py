@@ -203,14 +203,33 @@ def test_the_account_is_the_field_s_else_the_id_token_s():
     ("document", "api_key"),
     [
         ({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-made-up"}, True),
-        ({**codex(), "auth_mode": "apikey"}, True),
+        ({**codex(), "auth_mode": "apikey", "OPENAI_API_KEY": "sk-made-up"}, True),
         ({"OPENAI_API_KEY": "sk-made-up", "tokens": None}, True),
         ({**codex(), "OPENAI_API_KEY": "sk-made-up"}, False),
         ({"auth_mode": "chatgpt", "tokens": None}, False),
     ],
 )
 def test_a_login_by_api_key_is_told_apart(document, api_key):
-    assert read(chatgpt, document).api_key is api_key
+    found = read(chatgpt, document)
+    assert found.api_key is api_key
+    assert (found.access.reveal() == "sk-made-up") is api_key
+    if api_key:  # tokens that stand beside a key are not this credential's
+        assert (found.refresh, found.expires_at, found.account_id) == (None, None, None)
+
+
+@pytest.mark.parametrize("key", [{}, {"OPENAI_API_KEY": None}, {"OPENAI_API_KEY": ""}])
+@pytest.mark.parametrize("tokens", [codex()["tokens"], None])
+def test_a_login_by_an_api_key_that_is_not_there_is_broken_whatever_tokens_stand_beside(key, tokens):
+    """Whoever chose the key did not mean the login: its account would be spent behind their back."""
+    with pytest.raises(BrokenCredential, match="OPENAI_API_KEY"):
+        read(chatgpt, {"auth_mode": "apikey", "tokens": tokens, **key})
+
+
+@pytest.mark.parametrize("key", [7, ["sk"], "sk-two words", "sk-line\n", "sk-é"])
+def test_what_cannot_be_sent_is_no_api_key(key):
+    with pytest.raises(BrokenCredential) as caught:
+        read(chatgpt, {"auth_mode": "apikey", "OPENAI_API_KEY": key})
+    assert str(key) not in str(caught.value)
 
 
 def test_everything_in_a_chatgpt_answer_is_optional_and_the_old_is_kept():
@@ -259,7 +278,7 @@ anything = st.recursive(
 keys = st.sampled_from(
     [
         *("tokens", "access_token", "refresh_token", "id_token", "expires_at", "last_refresh", "account_id"),
-        *("claudeAiOauth", "accessToken", "refreshToken", "expiresAt", "auth_mode"),
+        *("claudeAiOauth", "accessToken", "refreshToken", "expiresAt", "auth_mode", "OPENAI_API_KEY"),
     ]
 )
 documents = st.dictionaries(keys, anything | st.dictionaries(keys, anything))
@@ -272,6 +291,9 @@ def test_any_document_is_read_or_refused_and_what_was_read_survives_a_renewal(is
     try:
         credential = issuer.read(raw)
     except BrokenCredential:
+        return
+    if credential.api_key:
+        assert credential.refresh is None  # so nothing ever renews it
         return
     new = issuer.renewed(credential, {"access_token": "a1", "refresh_token": "r1", "expires_in": 60}, NOW)
     again = issuer.read(issuer.write(raw, new))

@@ -16,6 +16,7 @@ from fakes.token_endpoint import TokenEndpoint, answers
 from ai_mux import __version__
 from ai_mux.credentials.standing import State
 from ai_mux.errors import Unavailable
+from ai_mux.secret import Secret
 
 
 @pytest.fixture
@@ -320,6 +321,9 @@ async def test_a_long_lived_token_is_used_until_it_ends_and_never_renewed(rig):
     with pytest.raises(Unavailable):
         renewer.fresh()
     assert renewer.state().state is State.ENDED
+    await renewer.check()
+    await renewer.check()
+    assert rig.log.events("error").count("credential.ended") == 1
     assert rig.endpoint.requests == []
 
 
@@ -338,12 +342,19 @@ async def test_a_file_with_only_a_refresh_token_is_renewed_before_it_is_used(rig
     assert tokens_of(rig.path) == ("access-1", "refresh-1")
 
 
-async def test_a_login_by_api_key_is_a_503_that_says_so(tmp_path, endpoint):
+async def test_a_login_by_api_key_serves_the_key_and_renews_nothing(tmp_path, endpoint):
     rig = Rig(tmp_path, endpoint, chatgpt=True)
     write(rig.path, json.dumps({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-made-up", "tokens": None}))
     renewer = rig.renewer()
-    with pytest.raises(Unavailable, match="API key") as caught:
-        await renewer.renewed()
+    assert not renewer.is_api_key  # nothing is known yet
+    assert (await renewer.renewed()).access.reveal() == "sk-made-up"
+    assert renewer.is_api_key
+    rig.clock.pass_s(300 * 86400)
+    assert renewer.fresh().api_key
+    assert renewer.state().state is State.LIVE
+    assert not renewer.state().renewable
+    with pytest.raises(Unavailable) as caught:
+        await renewer.renewed(refused=Secret("sk-made-up"))
     assert not caught.value.retry
-    assert renewer.state().state is State.API_KEY
-    assert "credential.api_key" in rig.log.events("error")
+    assert rig.log.events("error") == ["credential.refused"]
+    assert endpoint.requests == []

@@ -1,23 +1,22 @@
-"""Builds everything from a configuration; starts it, and stops it in order.
+"""Starts everything, reloads the configuration, and stops in order.
 
-This is the last floor that knows the configuration: below, everything gets plain
-arguments. What a reload would replace is built by ``_gateway``; what outlives a
-reload (sockets, log, renewers, connections) is built once.
+This and ``assembly`` are the last floor that knows the configuration: below,
+everything gets plain arguments. A reload swaps what ``assembly`` makes; sockets, log
+and connections are made once.
 """
 
 import asyncio
-import os
 import signal
-import ssl
-from collections.abc import Coroutine, Iterable, Mapping
+import stat
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
 
 from ai_mux import __version__
+from ai_mux.assembly import Assembly, Place
 from ai_mux.clock import Clock, SystemClock
-from ai_mux.config import Config, ProviderConfig
-from ai_mux.credentials.endpoint import TokenEndpoint
+from ai_mux.config import Config, load
 from ai_mux.credentials.refresh import Renewer
 from ai_mux.errors import ConfigError
 from ai_mux.logs import Log
@@ -25,14 +24,17 @@ from ai_mux.providers import PROVIDERS
 from ai_mux.providers.base import Provider
 from ai_mux.proxy import sockets
 from ai_mux.proxy.engine import Engine, chosen
-from ai_mux.proxy.routes import Gateway, OpenPaths, Origin, Paths, Route
 from ai_mux.proxy.server import Server
-from ai_mux.storage.files import FileStore
-from ai_mux.users import Users
 
-_HEAD_TIMEOUT_S: Final = 60.0
-_PROXY_VARIABLES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
-_PORTS: Final = {"https": 443, "http": 80}
+# What a running server keeps: its sockets are bound, and its credentials lie there.
+_FIXED: Final = ("listen", "state_dir")
+# Half a file, which lacks its users, must not let everyone in.
+_OPENS_TO_ALL: Final = (
+    "users: none are left, so everyone could use the credentials; add users, or restart if that is meant"
+)
+# So long a start or a reload waits for credential files to be read. Local ones take a
+# millisecond; a file server that hangs must not keep the port closed.
+_FIRST_LOOK_S: Final = 1.0
 
 
 class App:
@@ -46,102 +48,42 @@ class App:
         self._clock = clock
         self._log = log
         self._engine = engine
-        self._tls: dict[Path | None, ssl.SSLContext] = {}
-        self._origins: dict[tuple[str, str, int, Path | None], Origin] = {}
-        self._renewers = {
-            credential_path(config, one, providers[one.name]): self._renewer(one) for one in config.providers
-        }
+        self._assembly = Assembly(config, providers=providers, clock=clock, log=log)
         listen = config.listen
         self._listening = sockets.listen(host=listen.host, port=listen.port, path=listen.path)
         self._background: set[asyncio.Task[None]] = set()
+        self._watching: dict[Place, asyncio.Task[None]] = {}
+        self._settling: dict[Place, asyncio.Task[None]] = {}
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
         self._server: Server | None = None
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
 
-    # Building
-
-    def _renewer(self, one: ProviderConfig) -> Renewer:
-        provider = self._providers[one.name]
-        path = credential_path(self._config, one, provider)
-        return Renewer(
-            name=one.name,
-            store=FileStore(path, self._log),
-            issuer=provider.issuer,
-            endpoint=TokenEndpoint(
-                one.token_url or provider.token_url, ca_file=None if one.ca_file is None else str(one.ca_file)
-            ),
-            clock=self._clock,
-            log=self._log,
-            check_interval_s=self._config.refresh_check_interval_s,
-        )
-
-    def _gateway(self) -> Gateway:
-        config = self._config
-        timeout_s = config.request_timeout_s
-        return Gateway(
-            users=Users(config.users),
-            routes={one.name.encode("ascii"): self._route(one) for one in config.providers},
-            dialects={name.encode("ascii"): one.dialect for name, one in self._providers.items()},
-            guards_loopback=config.listen.is_local and config.listen.path is None,
-            head_timeout_s=_HEAD_TIMEOUT_S if timeout_s is None else timeout_s,
-            head_timeout_is_cap=timeout_s is not None,
-            stream_idle_timeout_s=config.stream_idle_timeout_s,
-            max_body_size=config.max_body_size,
-        )
-
-    def _route(self, one: ProviderConfig) -> Route:
-        provider = self._providers[one.name]
-        base = urlsplit(one.base_url or provider.base_url)
-        return Route(
-            name=one.name,
-            provider=provider,
-            origin=self._origin(base, one.ca_file),
-            base_path=base.path.rstrip("/").encode("ascii"),
-            paths=Paths(provider.paths) if one.paths is None else OpenPaths(one.paths),
-            tokens=self._renewers[credential_path(self._config, one, provider)],
-            configured={
-                name.encode("ascii"): None if value is None else value.encode("latin-1")
-                for name, value in one.headers.items()
-            },
-        )
-
-    def _origin(self, base: SplitResult, ca_file: Path | None) -> Origin:
-        """Return the one object for an origin, under which its connections are pooled."""
-        key = (base.scheme, base.hostname or "", base.port or _PORTS[base.scheme], ca_file)
-        if key not in self._origins:
-            self._origins[key] = Origin(
-                host=key[1],
-                port=key[2],
-                tls=self._client_tls(ca_file) if base.scheme == "https" else None,
-            )
-        return self._origins[key]
-
-    def _client_tls(self, ca_file: Path | None) -> ssl.SSLContext:
-        if ca_file not in self._tls:
-            self._tls[ca_file] = sockets.client_tls(ca_file)
-        return self._tls[ca_file]
-
     # Starting
 
     async def start(self) -> None:
-        """Serve. The port is open when this returns; credentials are looked at in the background.
+        """Serve. The port is open when this returns; credentials are renewed in the background.
 
         Raises:
-            ConfigError: A certificate cannot be used.
+            ConfigError: A certificate, or a proxy of the environment, cannot be used.
         """
         config = self._config
         asyncio.get_running_loop().set_exception_handler(self._loop_problem)
+        assembled = self._assembly.assemble(config)
+        self._assembly.adopt(assembled, config)
         self._make_directories()
         limit = sockets.raise_descriptor_limit(config.max_connections)
         self._server = Server(
-            gateway=self._gateway(),
+            gateway=assembled.gateway,
             engine=self._engine,
             clock=self._clock,
             log=self._log,
             max_connections=limit,
         )
-        self._server.start(self._listening, self._server_tls())
-        self._spawn(one.run() for one in self._renewers.values())
+        await self._look(assembled.renewers)
+        self._server.start(self._listening, assembled.server_tls)
+        self._watch(assembled.renewers)
         self._log.info(
             "listening",
             addresses=self.addresses,
@@ -158,15 +100,10 @@ class App:
         log = self._log.debug if isinstance(problem, OSError) else self._log.error
         log("loop.problem", problem=type(problem).__name__, doing=str(context.get("message", "")))
 
-    def _server_tls(self) -> ssl.SSLContext | None:
-        tls = self._config.tls
-        return None if tls is None else sockets.server_tls(tls.cert_path, tls.key_path)
-
     def _make_directories(self) -> None:
         """Make the directories into which the vendors' clients write their logins."""
-        config = self._config
-        wanted = [credential_path(config, one, self._providers[one.name]) for one in config.providers]
-        for directory in dict.fromkeys([config.state_dir, *(path.parent for path in wanted)]):
+        wanted = [place.path.parent for place in self._assembly.renewers if not place.api_key]
+        for directory in dict.fromkeys([self._config.state_dir, *wanted]):
             try:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as exc:
@@ -190,13 +127,6 @@ class App:
                 )
         if limit < config.max_connections:
             log.warning("connections.limited", limit=limit, configured=config.max_connections)
-        proxies = sorted(
-            name for name, value in os.environ.items() if value and name.lower() in _PROXY_VARIABLES
-        )
-        if proxies:
-            log.warning(
-                "proxy.ignored", problem=f"{', '.join(proxies)} is set; providers are reached directly"
-            )
 
     @property
     def addresses(self) -> list[str]:
@@ -216,10 +146,13 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ask_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reread)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         await self.start()
         await self._stopping.wait()
         await self.stop()
+        # The loop takes its handlers back, and the rest of a storm would then end the process with an error.
+        loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def ask_to_stop(self) -> None:
         """Stop in order; asked a second time, stop at once."""
@@ -227,30 +160,99 @@ class App:
             self._at_once.set()
         self._stopping.set()
 
-    def reread(self) -> None:
-        """Read certificates and credentials again (SIGHUP)."""
-        self._log.warning("config.not_reread", problem="configuration not re-read; restart")
-        try:
-            tls = self._server_tls()
-        except ConfigError as exc:
-            self._log.error("tls.not_reread", problem=str(exc))
-        else:
-            if tls is not None:
-                self.server.use_tls(tls)
-                self._log.info("tls.reread")
-        self._spawn(one.check() for one in self._renewers.values())
+    async def _look(self, renewers: Mapping[Place, Renewer]) -> None:
+        """Let these renewers see their files before requests ask them.
 
-    def _spawn(self, work: Iterable[Coroutine[Any, Any, None]]) -> None:
+        What a file holds decides more than the credential: which paths there are, and where they lead.
+        """
+        if renewers:
+            looking = [self._spawn(renewer.look()) for renewer in renewers.values()]
+            await asyncio.wait(looking, timeout=_FIRST_LOOK_S)
+
+    def _watch(self, renewers: Mapping[Place, Renewer]) -> None:
+        """Let just these renewers work by themselves. The others end what they began, and rest."""
+        for place in [place for place in self._watching if place not in renewers]:
+            self._watching.pop(place).cancel()
+            self._settling[place] = self._spawn(self._assembly.renewers[place].settle())
+        for place, renewer in renewers.items():
+            if place in self._settling:
+                self._settling.pop(place).cancel()
+            if place not in self._watching:
+                self._watching[place] = self._spawn(renewer.run())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run in the background what nobody waits for; a failure is logged, not lost."""
-        for one in work:
-            task = asyncio.create_task(one)
-            self._background.add(task)
-            task.add_done_callback(self._spawned_ended)
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._spawned_ended)
+        return task
 
     def _spawned_ended(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (problem := task.exception()) is not None:
             self._log.error("background.failed", problem=repr(type(problem).__name__))
+
+    # Reloading
+
+    def reload(self) -> None:
+        """Read configuration, certificates and credentials again (SIGHUP).
+
+        Asked again meanwhile, it does so once more: what was read may be older than what was meant.
+        """
+        if self._reloading is not None and not self._reloading.done():
+            self._reload_again = True
+        elif not self._stopping.is_set():
+            self._reloading = self._spawn(self._reload())
+
+    async def _reload(self) -> None:
+        again = True
+        while again:
+            self._reload_again = False
+            try:
+                await self._reload_once()
+            except ConfigError as exc:
+                for line in exc.lines:
+                    self._log.error("config.not_reloaded", problem=line)
+            except Exception as exc:  # a bug here costs one reload, and not the one that waits behind it
+                problem = f"a bug of ai-mux: {type(exc).__name__}; nothing has changed"
+                self._log.error("config.not_reloaded", problem=problem)
+            again = self._reload_again
+
+    async def _reload_once(self) -> None:
+        """Take over a new configuration, whole or not at all.
+
+        Raises:
+            ConfigError: It cannot be used. Nothing has changed.
+        """
+        before = self._config
+        await asyncio.to_thread(_check_source, before.source)
+        # In a thread: files are read, and certificates take tens of milliseconds.
+        config = await asyncio.to_thread(load, before.source, known_providers=tuple(self._providers))
+        if before.users and not config.users:
+            raise ConfigError(f"{config.source}: {_OPENS_TO_ALL}")
+        assembled = await asyncio.to_thread(self._assembly.assemble, config)
+        await self._look(assembled.renewers)
+        if self._stopping.is_set():
+            return
+        self._assembly.adopt(assembled, config)
+        # The listener and state_dir stay; what they decide is read from the first configuration.
+        fixed = [key for key in _FIXED if getattr(config, key) != getattr(before, key)]
+        self._config = replace(config, **{key: getattr(before, key) for key in _FIXED})
+        limit = sockets.raise_descriptor_limit(config.max_connections)
+        self.server.go_by(assembled.gateway, assembled.server_tls, max_connections=limit)
+        self._log.set_level(config.log_level)
+        self._make_directories()
+        self._watch(assembled.renewers)
+        self._log.info(
+            "config.reloaded", providers=[one.name for one in config.providers], users=len(config.users)
+        )
+        if fixed:
+            self._log.warning(
+                "config.needs_restart", keys=fixed, problem="changed, and used after a restart only"
+            )
+        self._warn(limit)
+
+    # Stopping
 
     async def stop(self) -> None:
         """Let running requests end, within ``shutdown_timeout``; then renewals, however asked."""
@@ -268,7 +270,7 @@ class App:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await asyncio.gather(*(one.finish() for one in self._renewers.values()))
+        await asyncio.gather(*(one.finish() for one in self._assembly.renewers.values()))
         self._log.info("stopped")
 
     async def _remove_socket(self) -> None:
@@ -276,6 +278,25 @@ class App:
         path = self._config.listen.path
         if path is not None:
             await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+def _check_source(path: Path | None) -> None:
+    """Refuse what cannot be a configuration's second reading, though it might do for a first.
+
+    Raises:
+        ConfigError: A pipe, which is read only once, and opening it would wait for ever; or an
+            empty file, which somebody is just writing.
+    """
+    try:
+        there = None if path is None else path.stat()
+    except OSError:
+        return  # ``load`` says it better
+    if there is None or stat.S_ISDIR(there.st_mode):
+        return
+    if not stat.S_ISREG(there.st_mode):
+        raise ConfigError(f"{path}: is not a regular file, and is not read a second time; restart instead")
+    if not there.st_size:
+        raise ConfigError(f"{path}: is empty; write the configuration into it, or restart without --config")
 
 
 def build(
@@ -299,8 +320,3 @@ def build(
         log=log or Log.to_stderr(level=config.log_level, clock=clock),
         engine=engine or chosen(),
     )
-
-
-def credential_path(config: Config, one: ProviderConfig, provider: Provider) -> Path:
-    """Return where a provider's credential is kept."""
-    return one.credentials or config.state_dir / one.name / provider.credential_file

@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from ai_mux.config import UserConfig
 
 
+def digest_of(token: bytes) -> bytes:
+    """Return the SHA-256 of a token's bytes, by which users are looked up."""
+    return hashlib.sha256(token).digest()
+
+
 class Users:
     """Finds users by their tokens.
 
@@ -21,7 +26,11 @@ class Users:
 
     def find(self, token: bytes) -> str | None:
         """Return the name of the user whose token this is, or None for a stranger."""
-        return self._names.get(hashlib.sha256(token).digest())
+        return self._names.get(digest_of(token))
+
+    def knows(self, digest: bytes) -> bool:
+        """Tell whether a token with this SHA-256 is somebody's."""
+        return digest in self._names
 
     def __len__(self) -> int:
         return len(self._names)

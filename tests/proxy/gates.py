@@ -8,7 +8,7 @@ from ai_mux.credentials.credential import Credential
 from ai_mux.providers.base import Provider
 from ai_mux.providers.chatgpt import PROVIDER as CHATGPT
 from ai_mux.providers.claude import PROVIDER as CLAUDE
-from ai_mux.proxy.routes import Gateway, OpenPaths, Origin, Paths, Route
+from ai_mux.proxy.routes import Destination, Gateway, OpenPaths, Origin, Paths, Route
 from ai_mux.secret import Secret
 from ai_mux.users import Users
 from ai_mux.wire.http1 import RequestHead, parse_request
@@ -16,16 +16,24 @@ from ai_mux.wire.http1 import RequestHead, parse_request
 ALICE = "alices-made-up-token"
 BOB = "bobs-made-up-token"
 CREDENTIAL = Credential(access=Secret("made-up-access"), refresh=None, expires_at=None, account_id="acct-1")
+API_KEY = Credential(access=Secret("made-up-key"), refresh=None, expires_at=None, api_key=True)
 
 
 class OneCredential:
-    """Hands out always the same credential."""
+    """Hands out the same credential, until the test puts another one in its place."""
+
+    def __init__(self) -> None:
+        self.credential = CREDENTIAL
+
+    @property
+    def is_api_key(self) -> bool:
+        return self.credential.api_key
 
     def fresh(self) -> Credential | None:
-        return CREDENTIAL
+        return self.credential
 
     async def renewed(self, refused: Secret | None = None) -> Credential:
-        return CREDENTIAL
+        return self.credential
 
 
 def route(
@@ -34,14 +42,24 @@ def route(
     paths: Sequence[str] | None = None,
     base_path: bytes = b"",
     configured: Mapping[bytes, bytes | None] | None = None,
+    tokens: OneCredential | None = None,
 ) -> Route:
+    def destination(*, api_key: bool) -> Destination:
+        backend = provider.backend(api_key=api_key)
+        return Destination(
+            api_key=api_key,
+            origin=Origin(host="keys.example" if api_key else "origin.example", port=443, tls=None),
+            base_path=base_path,
+            backend=backend,
+            paths=Paths(backend.paths) if paths is None else OpenPaths(paths),
+        )
+
     return Route(
         name=provider.name,
         provider=provider,
-        origin=Origin(host="origin.example", port=443, tls=None),
-        base_path=base_path,
-        paths=Paths(provider.paths) if paths is None else OpenPaths(paths),
-        tokens=OneCredential(),
+        login=destination(api_key=False),
+        api_key=destination(api_key=True),
+        tokens=tokens or OneCredential(),
         configured=configured or {},
     )
 

@@ -1,7 +1,7 @@
 """Who may do what: users, pages, paths, methods, sizes, and the order in which they are checked."""
 
 import pytest
-from gates import ALICE, BOB, CHATGPT, CLAUDE, gateway, head, route
+from gates import ALICE, API_KEY, BOB, CHATGPT, CLAUDE, CREDENTIAL, OneCredential, gateway, head, route
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +19,12 @@ from ai_mux.proxy.admission import admit, identify, is_probe, presented_token
 
 GATE = gateway()
 OPEN = gateway(users={})
-WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket")
+WEBSOCKET = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Key: bWFkZS11cC0xNi1ieXRlcw==",
+    "Sec-WebSocket-Version: 13",
+)
 
 
 def allowed(error: RequestError) -> str:
@@ -377,6 +382,69 @@ def test_open_paths_open_everything_and_an_empty_rest_is_the_root():
     assert admit(head(OPENED, "GET /chatgpt/v12"), OPENED).target == b"/b/v12"
 
 
+# With an API key
+
+
+def keyed(**settings):
+    """Return a gateway whose ChatGPT credential is an API key, and who hands that out."""
+    tokens = OneCredential()
+    tokens.credential = API_KEY
+    return gateway(routes=[route(CHATGPT, tokens=tokens, **settings)]), tokens
+
+
+@pytest.mark.parametrize(
+    ("line", "target"),
+    [
+        ("POST /chatgpt/v1/responses", "/v1/responses"),
+        ("POST /chatgpt/responses", "/responses"),
+        ("POST /chatgpt/v1/responses/compact", "/v1/responses/compact"),
+        ("POST /chatgpt/v1/chat/completions", "/v1/chat/completions"),
+        ("POST /chatgpt/v1/embeddings", "/v1/embeddings"),
+        ("GET /chatgpt/v1/models/ft:gpt-x:org::id", "/v1/models/ft:gpt-x:org::id"),
+        ("HEAD /chatgpt/v1/models", "/v1/models"),
+    ],
+)
+def test_an_openai_key_opens_inference_with_the_version_kept(line, target):
+    gate, _ = keyed()
+    for _ in range(2):  # the second time from memory
+        admitted = admit(head(gate, line), gate)
+        assert admitted.target == target.encode()
+        assert admitted.destination is admitted.route.api_key
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/files", "/v1/organization/usage", "/v1/fine_tuning/jobs", "/chat/completions", "/embeddings"],
+)
+def test_an_openai_key_opens_nothing_else_of_its_owners_account(path):
+    gate, _ = keyed()
+    with pytest.raises(Forbidden):
+        admit(head(gate, f"POST /chatgpt{path}"), gate)
+
+
+def test_what_the_memory_knows_of_one_kind_of_credential_is_not_believed_of_the_other():
+    gate, tokens = keyed()
+    line = "POST /chatgpt/v1/chat/completions"
+    assert admit(head(gate, line), gate).destination.api_key
+    tokens.credential = CREDENTIAL
+    with pytest.raises(BadRequest):
+        admit(head(gate, line), gate)
+    assert admit(head(gate, "POST /chatgpt/v1/responses"), gate).target == b"/responses"
+    tokens.credential = API_KEY
+    assert admit(head(gate, "POST /chatgpt/v1/responses"), gate).target == b"/v1/responses"
+    assert admit(head(gate, line), gate).destination.api_key
+
+
+def test_configured_paths_open_the_same_for_both_kinds_but_what_a_subscription_does_not_have():
+    gate, tokens = keyed(paths=["*"])
+    assert admit(head(gate, "DELETE /chatgpt/v1/files/x"), gate).target == b"/v1/files/x"
+    assert admit(head(gate, "GET /chatgpt/chat/completions"), gate).target == b"/chat/completions"
+    tokens.credential = CREDENTIAL
+    assert admit(head(gate, "DELETE /chatgpt/v1/files/x"), gate).target == b"/files/x"
+    with pytest.raises(BadRequest):
+        admit(head(gate, "GET /chatgpt/chat/completions"), gate)
+
+
 # Sizes and upgrades
 
 
@@ -392,26 +460,48 @@ def test_what_may_still_fit_is_let_through(field):
 
 
 @pytest.mark.parametrize("path", ["/chatgpt/v1/responses", "/chatgpt/responses"])
-def test_a_websocket_that_cannot_be_relayed_is_told_so(path):
+def test_a_websocket_handshake_goes_where_plain_gets_do_not(path):
+    assert admit(head(GATE, f"GET {path}", *WEBSOCKET), GATE).target == b"/backend-api/codex/responses"
+
+
+def test_a_websocket_that_cannot_be_relayed_is_told_so():
     with pytest.raises(UpgradeRequired):
-        admit(head(GATE, f"GET {path}", *WEBSOCKET), GATE)
+        admit(head(GATE, "GET /chatgpt/v1/responses", *WEBSOCKET[:-1]), GATE)
+    with pytest.raises(BadRequest):
+        admit(head(GATE, "GET /chatgpt/v1/responses", *WEBSOCKET[:2], *WEBSOCKET[3:]), GATE)
 
 
 def test_a_websocket_elsewhere_is_judged_by_its_path_first():
-    with pytest.raises(Forbidden):
-        admit(head(GATE, "GET /chatgpt/v1/realtime", *WEBSOCKET), GATE)
-    with pytest.raises(MethodNotAllowed):
-        admit(head(GATE, "GET /claude/v1/messages", *WEBSOCKET), GATE)
+    for fields in (WEBSOCKET, WEBSOCKET[:2]):
+        with pytest.raises(Forbidden):
+            admit(head(GATE, "GET /chatgpt/v1/realtime", *fields), GATE)
+        with pytest.raises(MethodNotAllowed):
+            admit(head(GATE, "GET /claude/v1/messages", *fields), GATE)
+        with pytest.raises(NotFound):
+            admit(head(GATE, "GET /v1/responses", *fields), GATE)
+
+
+def test_a_websocket_goes_to_whatever_path_is_open():
+    assert admit(head(OPENED, "GET /chatgpt/v1/realtime", *WEBSOCKET), OPENED).target == b"/b/realtime"
     with pytest.raises(UpgradeRequired):
-        admit(head(OPENED, "GET /chatgpt/v1/responses", *WEBSOCKET), OPENED)
+        admit(head(OPENED, "GET /chatgpt/v1/realtime", *WEBSOCKET[:2]), OPENED)
 
 
 def test_an_admitted_upgrade_does_not_open_the_path_for_plain_gets():
     gate = gateway()
-    with pytest.raises(UpgradeRequired):
-        admit(head(gate, "GET /chatgpt/v1/responses", *WEBSOCKET), gate)
-    with pytest.raises(MethodNotAllowed):
-        admit(head(gate, "GET /chatgpt/v1/responses"), gate)
+    for _ in range(2):
+        assert admit(head(gate, "GET /chatgpt/v1/responses", *WEBSOCKET), gate)
+        with pytest.raises(MethodNotAllowed):
+            admit(head(gate, "GET /chatgpt/v1/responses"), gate)
+
+
+def test_every_handshake_is_looked_at_however_often_its_path_was_admitted():
+    gate = gateway()
+    for _ in range(2):
+        assert admit(head(gate, "GET /chatgpt/v1/models"), gate)
+        assert admit(head(gate, "GET /chatgpt/v1/models", *WEBSOCKET), gate)
+        with pytest.raises(UpgradeRequired):
+            admit(head(gate, "GET /chatgpt/v1/models", *WEBSOCKET[:2]), gate)
 
 
 # The order

@@ -3,7 +3,7 @@
 import ssl
 
 import pytest
-from gates import CHATGPT, CLAUDE, CREDENTIAL, gateway, head, route
+from gates import API_KEY, CHATGPT, CLAUDE, CREDENTIAL, OneCredential, gateway, head, route
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,7 +73,34 @@ def test_the_prefix_ends_at_a_slash_or_at_the_end(path, prefix):
     ],
 )
 def test_the_target_is_the_base_and_the_rest(provider, base_path, path, target):
-    assert route(provider, base_path=base_path).target(path) == target
+    assert route(provider, base_path=base_path).login.target(path) == target
+
+
+@pytest.mark.parametrize("base_path", [b"", b"/base"])
+@pytest.mark.parametrize("path", [b"/v1/responses", b"/responses", b"/v1", b"/v1/", b"/v1/v1/x"])
+@pytest.mark.parametrize("provider", [CLAUDE, CHATGPT])
+def test_with_an_api_key_the_version_is_kept(provider, base_path, path):
+    assert route(provider, base_path=base_path).api_key.target(path) == base_path + path
+
+
+def test_the_destination_follows_the_kind_of_credential():
+    tokens = OneCredential()
+    one = route(CHATGPT, tokens=tokens)
+    assert one.destination is one.login
+    tokens.credential = API_KEY
+    assert one.destination is one.api_key
+    tokens.credential = CREDENTIAL
+    assert one.destination is one.login
+
+
+def test_the_rules_name_the_host_that_the_kind_of_credential_is_for():
+    one = route(CHATGPT)
+    request = head(gateway(routes=[one]), "POST /chatgpt/v1/responses", "x-api-key: user")
+    login, key = one.rules(CREDENTIAL).apply(request, b"/"), one.rules(API_KEY).apply(request, b"/")
+    assert b"\r\nHost: origin.example:443\r\n" in login
+    assert b"\r\nHost: keys.example:443\r\n" in key
+    assert b"made-up-key" not in login
+    assert b"made-up-access" not in key
 
 
 RULES = Paths(

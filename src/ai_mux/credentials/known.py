@@ -30,6 +30,7 @@ class Known:
     """One credential as it is known now. All calls are plain and cheap; the clock is the only one asked.
 
     Attributes:
+        interval_s: How often the background looks, which decides how early it renews.
         held: What is in memory, or None.
         outlook: What may be tried next with its refresh token.
         seen: The version of the file that was last looked at.
@@ -39,13 +40,22 @@ class Known:
     """
 
     def __init__(
-        self, *, name: str, place: str, issuer: Issuer, clock: Clock, log: Log, check_interval_s: float
+        self,
+        *,
+        name: str,
+        place: str,
+        issuer: Issuer,
+        clock: Clock,
+        log: Log,
+        check_interval_s: float,
+        api_key: bool = False,
     ) -> None:
         self._name = name
         self._place = place
         self._issuer = issuer
         self._clock = clock
-        self._interval_s = check_interval_s
+        self.interval_s = check_interval_s
+        self._expects_api_key = api_key
         self._notices = Notices(log, provider=name, file=place)
         self._file = State.UNREAD  # what the file was when last looked at
         self._problem: str | None = None  # what was wrong with it
@@ -62,6 +72,11 @@ class Known:
         return self._file is not State.UNREAD
 
     # Asking, on the way of a request
+
+    @property
+    def is_api_key(self) -> bool:
+        """What is held is an API key; while nothing is, what the store is taken to hold."""
+        return self._expects_api_key if self.held is None else self.held.credential.api_key
 
     def fresh(self) -> Credential | None:
         """Return a credential that can be used now, or None if ``renewed`` must be awaited.
@@ -96,7 +111,11 @@ class Known:
                 f"The provider {self._name} refused a login that was just renewed. Try again later.",
                 retry_after_s=math.ceil(new_for_s),
             )
-        if held.credential.refresh is None or not self.outlook.may_try(mono, alive=False):
+        if held.credential.refresh is None:
+            problem = "the provider refuses it, and it cannot be renewed"
+            self._notices.lasting("credential.refused", problem, self._issuer.login(self._place))
+            raise self._unavailable(held, mono)
+        if not self.outlook.may_try(mono, alive=False):
             raise self._unavailable(held, mono)
         self.refused = refused
         return None
@@ -132,7 +151,7 @@ class Known:
         if held.credential.access == self.refused:
             return True
         wall, mono = self._clock.time(), self._clock.monotonic()
-        need_s = held.early_s(self._interval_s) if need_s is None else need_s
+        need_s = held.early_s(self.interval_s) if need_s is None else need_s
         return held.left_s(wall, mono) < need_s and held.new_for_s(mono) <= 0
 
     def may_try(self, held: Held) -> bool:
@@ -170,10 +189,7 @@ class Known:
         except BrokenCredential as exc:
             self.unreadable(exc)
             return
-        if found.api_key:
-            self.held = None
-            self._without(State.API_KEY, "the file is a login by API key (auth_mode: apikey)")
-        elif found.access or found.refresh:
+        if found.access or found.refresh:
             self._take(found, stored, is_news=is_news)
         elif self.held is not None and self._can_serve(self.held):
             # The vendor's client blanks what it could not renew, perhaps because we just had.
@@ -200,7 +216,8 @@ class Known:
         else:
             wall, mono = self._clock.time(), self._clock.monotonic()
             self.held = hold(found, wall=wall, mono=mono, renewed_at=stored.renewed_at)
-            self._notices.info("credential.read", file=self._place, expires_at=found.expires_at)
+            kind = "api_key" if found.api_key else "login"
+            self._notices.info("credential.read", file=self._place, kind=kind, expires_at=found.expires_at)
         # With the same refresh token only a verdict is reconsidered: somebody touched the file.
         if not same_refresh or (is_news and self.outlook.is_over):
             self.outlook = Outlook()
@@ -223,8 +240,16 @@ class Known:
         self._notices.lasting(f"credential.{state.value}", problem, self._issuer.login(self._place))
 
     def _can_serve(self, held: Held) -> bool:
+        if held.credential.api_key:  # somebody logged out of that
+            return False
         renewable = held.credential.refresh is not None and not self.outlook.is_over
         return renewable or held.left_s(self._clock.time(), self._clock.monotonic()) > 0
+
+    def note_end(self) -> None:
+        """Note that what cannot be renewed has ended, if it has."""
+        if self.held is not None and self._state_of(self.held) is State.ENDED:
+            problem = "its token has ended, and it cannot be renewed"
+            self._notices.lasting("credential.ended", problem, self._issuer.login(self._place))
 
     # What became of a renewal
 

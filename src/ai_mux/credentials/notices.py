@@ -11,7 +11,6 @@ _PUBLIC = {
     State.MISSING: "has no login on this server yet",
     State.BROKEN: "has a login that this server cannot read",
     State.BLANK: "is logged out on this server",
-    State.API_KEY: "has an API key where this server needs a subscription's login",
     State.DEAD: "has a login that has ended",
     State.ENDED: "has a token that has ended",
 }
@@ -19,7 +18,7 @@ _PUBLIC = {
 
 def to_user(provider: str, state: State) -> str:
     """Return the sentence for a client whose provider cannot be used until somebody mends it."""
-    trouble = _PUBLIC.get(state, "does not accept this server's login")
+    trouble = _PUBLIC.get(state, "does not accept this server's credential")
     return f"The provider {provider} {trouble}. Retrying does not help; ask the operator of this server."
 
 

@@ -43,8 +43,8 @@ class Issuer(Protocol):
     def read(self, document: bytes) -> Credential:
         """Return what a credential file holds.
 
-        Blanked tokens read as an empty ``access`` and no ``refresh``; a login by API
-        key has ``api_key`` set. Raises BrokenCredential for everything else.
+        Blanked tokens read as an empty ``access`` and no ``refresh``; an API key has
+        ``api_key`` set. Raises BrokenCredential for everything else.
         """
 
     def write(self, document: bytes, credential: Credential) -> bytes:

@@ -64,6 +64,7 @@ class Renewer:
         log: Told of every change of state, once.
         check_interval_s: How often the background looks whether a renewal is due.
         request_wait_s: How long a request waits for a renewal at most.
+        api_key: What the store is taken to hold while nothing was read from it.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Renewer:
         log: Log,
         check_interval_s: float,
         request_wait_s: float = REQUEST_WAIT_S,
+        api_key: bool = False,
     ) -> None:
         self._name = name
         self._store = store
@@ -92,6 +94,7 @@ class Renewer:
             clock=clock,
             log=log,
             check_interval_s=check_interval_s,
+            api_key=api_key,
         )
         self._renewal: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
@@ -102,8 +105,20 @@ class Renewer:
         self._locked = False  # across processes
         self._waits_for_lock = False
         self._finishing = False
+        self._check_at = -math.inf  # by the monotonic clock
+
+    def go_by(self, endpoint: Endpoint, *, check_interval_s: float) -> None:
+        """Use other settings from the next renewal on."""
+        self._endpoint = endpoint
+        self._interval_s = self._known.interval_s = check_interval_s
+        self._check_at = -math.inf  # the old interval may have been a day
 
     # Asking, on the way of a request
+
+    @property
+    def is_api_key(self) -> bool:
+        """What is held is an API key, and no login."""
+        return self._known.is_api_key
 
     def fresh(self) -> Credential | None:
         """Return a credential that can be used now, or None if ``renewed`` must be awaited.
@@ -144,18 +159,29 @@ class Renewer:
 
     async def run(self) -> None:
         """Watch the file and renew in time, until cancelled. Cancelling it does not cancel a renewal."""
-        check_at = -math.inf
         while True:
             changed = await self._look(only_if_changed=True)
             mono = self._clock.monotonic()
             if self._known.unsaved is not None and (changed or mono >= self._save_at):
                 self._save_again()
             outlook = self._known.outlook
-            if changed or mono >= check_at or (outlook.failures and mono >= outlook.rest_until):
+            if changed or mono >= self._check_at or (outlook.failures and mono >= outlook.rest_until):
+                self._known.note_end()
                 if self._known.is_due():
                     self._renewing(None)
-                check_at = mono + self._interval_s
+                self._check_at = mono + self._interval_s
             await asyncio.sleep(_WATCH_S)
+
+    async def settle(self) -> None:
+        """End what was begun, for a credential that is not used any more: begin nothing but saving."""
+        while self._is_renewing() or self._known.unsaved is not None:
+            if self._known.unsaved is not None and self._clock.monotonic() >= self._save_at:
+                self._save_again()
+            await asyncio.sleep(_WATCH_S)
+
+    async def look(self) -> None:
+        """Read the file, if it changed since it was last read."""
+        await self._look(only_if_changed=True)
 
     async def check(self) -> None:
         """Do one step of ``run`` and wait for what it began, at most as long as a request would."""
@@ -163,6 +189,7 @@ class Renewer:
         begun: set[asyncio.Task[None]] = set()
         if self._known.unsaved is not None:
             begun.add(self._save_again())
+        self._known.note_end()
         if self._known.is_due():
             begun.add(self._renewing(None))
         if begun:
@@ -324,7 +351,7 @@ class Renewer:
             there = self._issuer.read(stored.document)
             self._known.unsaved, self._save_failures = None, 0
             ours = (unsaved.credential.access, unsaved.credential.refresh)
-            if (there.access, there.refresh) != ours or there.api_key:
+            if (there.access, there.refresh) != ours:
                 self._known.adopt(stored)
                 return
             self._known.seen, self._known.document = stored.version, stored.document

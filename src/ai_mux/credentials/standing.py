@@ -10,7 +10,7 @@ jump costs at most one renewal too many, never one at every request.
     EXPIRED      503, worth a retry              a renewal works (backoff)
     DEAD         503                             the file changes
     ENDED        503  (no refresh token)         the file changes
-    MISSING, BROKEN, BLANK, API_KEY   503        the file changes
+    MISSING, BROKEN, BLANK   503                 the file changes
     UNREAD       a wait                          the file was read
 """
 
@@ -46,7 +46,6 @@ class State(Enum):
     MISSING = "missing"
     BROKEN = "broken"
     BLANK = "blank"
-    API_KEY = "api_key"
     UNREAD = "unread"
 
 

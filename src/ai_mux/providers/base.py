@@ -1,11 +1,12 @@
 """What a provider is, to the rest of ai-mux.
 
 A provider is one file with one object that satisfies ``Provider``: how its
-credential file reads, how its token endpoint speaks, which paths are served,
-and what its requests carry. Everything else is the same for all of them.
+credential file reads, how its token endpoint speaks, where requests go, which paths
+are served, and what its requests carry. Everything else is the same for all of them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ai_mux.credentials.credential import Credential
@@ -30,6 +31,32 @@ class PathRule:
     upgrade: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """What one kind of credential opens: where, and which of its paths.
+
+    Attributes:
+        base_url: What replaces the prefix, unless the configuration says otherwise.
+        paths: What is served by default: inference, and nothing of the owner's account.
+        absent: A leading segment that clients write and this backend does not have, such
+            as ``/v1``; empty where there is none.
+        impossible: Paths that cannot be served whatever the configuration says, without
+            the absent segment; to the sentence that says why.
+    """
+
+    base_url: str
+    paths: tuple[PathRule, ...]
+    absent: bytes = b""
+    impossible: Mapping[bytes, str] = field(default_factory=dict)
+
+    def target(self, path: bytes) -> bytes:
+        """Return the path below ``base_url`` for a client's path after the prefix."""
+        absent = self.absent
+        if absent and (path == absent or path.startswith(absent + b"/")):
+            return path[len(absent) :]
+        return path
+
+
 class Provider(Protocol):
     """One provider: facts, and pure functions over bytes and credentials."""
 
@@ -40,10 +67,6 @@ class Provider(Protocol):
     @property
     def dialect(self) -> Dialect:
         """The shape of errors that this provider's clients parse."""
-
-    @property
-    def base_url(self) -> str:
-        """What replaces the prefix, unless the configuration says otherwise."""
 
     @property
     def token_url(self) -> str:
@@ -57,15 +80,8 @@ class Provider(Protocol):
     def issuer(self) -> Issuer:
         """How the credential file reads and the token endpoint speaks."""
 
-    @property
-    def paths(self) -> tuple[PathRule, ...]:
-        """What is served by default: inference, and nothing of the owner's account."""
-
-    def target(self, path: bytes) -> bytes:
-        """Return the path below ``base_url`` for a client's path after the prefix."""
-
-    def impossible(self, path: bytes) -> str | None:
-        """Return why a path cannot be served whatever the configuration says, or None."""
+    def backend(self, *, api_key: bool) -> Backend:
+        """Return what a login opens, or what an API key does."""
 
     def changes(self, credential: Credential) -> Changes:
         """Return what a request with this credential carries that the client's did not."""

@@ -1,4 +1,4 @@
-"""ChatGPT: the Codex backend with a ChatGPT subscription's OAuth login.
+"""ChatGPT: the Codex backend with a subscription's OAuth login, OpenAI's API with an API key.
 
 The credential file is Codex's ``auth.json``, or a flat object with the same
 tokens; it is written back in the shape that was read.
@@ -16,7 +16,7 @@ from ai_mux.credentials.credential import Credential
 from ai_mux.credentials.document import changed, parse
 from ai_mux.credentials.oauth import Issuer, Reason
 from ai_mux.errors import BrokenCredential
-from ai_mux.providers.base import PathRule
+from ai_mux.providers.base import Backend, PathRule
 from ai_mux.secret import Secret
 from ai_mux.wire.answers import Dialect
 from ai_mux.wire.headers import Changes
@@ -25,26 +25,56 @@ from ai_mux.wire.headers import Changes
 _CLIENT_ID: Final = "app_EMoamEEZ73f0CkXaXp7hrann"
 # OpenAI's own claims in its ID and access tokens.
 _CLAIMS: Final = "https://api.openai.com/auth"
+_PROFILE: Final = "https://api.openai.com/profile"
 # When Codex renews a token that does not say when it ends.
 _ASSUMED_LIFETIME_S: Final = 8 * 86400
 
-# The version segment that OpenAI's SDKs put before every path and this backend does not have.
+# The version segment that OpenAI's SDKs put before every path and the Codex backend does not have.
 _VERSION: Final = b"/v1"
+_RESPONSES: Final = tuple(
+    rule
+    for version in (_VERSION, b"")
+    for rule in (
+        PathRule(path=version + b"/responses", methods=(b"POST",), upgrade=True),
+        PathRule(path=version + b"/responses/compact", methods=(b"POST",)),
+        PathRule(path=version + b"/models", methods=(b"GET", b"HEAD")),
+    )
+)
+_SUBSCRIPTION: Final = Backend(
+    base_url="https://chatgpt.com/backend-api/codex",
+    paths=_RESPONSES,
+    absent=_VERSION,
+    impossible={
+        b"/chat/completions": "A ChatGPT subscription has no Chat Completions API; its only interface is "
+        "Responses. Use /chatgpt/v1/responses.",
+    },
+)
+_API: Final = Backend(
+    base_url="https://api.openai.com",
+    paths=(
+        *_RESPONSES,
+        PathRule(path=_VERSION + b"/chat/completions", methods=(b"POST",)),
+        PathRule(path=_VERSION + b"/embeddings", methods=(b"POST",)),
+        PathRule(path=_VERSION + b"/models/{id}", methods=(b"GET", b"HEAD")),
+    ),
+)
 
 
 class ChatGPTIssuer:
     """Reads and renews Codex's login."""
 
     def read(self, document: bytes) -> Credential:
-        """Return the login of either shape."""
+        """Return the login of either shape, or the API key where the file is a login by that."""
         whole = parse(document)
         tokens = _tokens(whole)
         access = oauth.token(tokens.get("access_token"), "access_token")
-        # Before there was an auth_mode, a login by API key was one with a key and no tokens.
-        api_key = whole.get("auth_mode") == "apikey" or (
-            not access and "auth_mode" not in whole and bool(whole.get("OPENAI_API_KEY"))
-        )
         refresh = oauth.token(tokens.get("refresh_token"), "refresh_token") or None
+        key = oauth.token(whole.get("OPENAI_API_KEY"), "OPENAI_API_KEY")
+        says_key = whole.get("auth_mode") == "apikey"
+        if says_key and not key:
+            raise BrokenCredential("auth_mode is apikey, and OPENAI_API_KEY holds no key")
+        if says_key or (key and not access and refresh is None):
+            return Credential(access=key, refresh=None, expires_at=None, api_key=True)
         id_token = _lenient(tokens.get("id_token"))
         lifetime_s = _lifetime_s(oauth.claims(access))
         obtained_at = _instant(whole.get("last_refresh"))
@@ -63,7 +93,9 @@ class ChatGPTIssuer:
             fedramp=about.get("chatgpt_account_is_fedramp") is True,
             id_token=id_token,
             client_id=oauth.text(provenance.get("client_id")),
-            api_key=api_key,
+            owner=_owner(id_token, access),
+            plan=oauth.text(about.get("chatgpt_plan_type")),
+            layout="flat" if whole is tokens else "Codex's",
         )
 
     def write(self, document: bytes, credential: Credential) -> bytes:
@@ -140,44 +172,23 @@ class ChatGPT:
 
     name = "chatgpt"
     dialect = Dialect.OPENAI
-    base_url = "https://chatgpt.com/backend-api/codex"
     token_url = "https://auth.openai.com/oauth/token"  # noqa: S105 - an address, no secret
     credential_file = "auth.json"
     issuer: Issuer = ChatGPTIssuer()
-    paths = tuple(
-        rule
-        for version in (_VERSION, b"")
-        for rule in (
-            PathRule(path=version + b"/responses", methods=(b"POST",), upgrade=True),
-            PathRule(path=version + b"/responses/compact", methods=(b"POST",)),
-            PathRule(path=version + b"/models", methods=(b"GET", b"HEAD")),
-        )
-    )
 
-    def target(self, path: bytes) -> bytes:
-        """Return the path without a leading ``/v1`` segment."""
-        return path[len(_VERSION) :] if path == _VERSION or path.startswith(_VERSION + b"/") else path
-
-    def impossible(self, path: bytes) -> str | None:
-        """Say why Chat Completions cannot be had from a subscription."""
-        if self.target(path) == b"/chat/completions":
-            return (
-                "A ChatGPT subscription has no Chat Completions API; its only interface is Responses. "
-                "Use /chatgpt/v1/responses."
-            )
-        return None
+    def backend(self, *, api_key: bool) -> Backend:
+        """Return OpenAI's API for a key, the Codex backend for a login."""
+        return _API if api_key else _SUBSCRIPTION
 
     def changes(self, credential: Credential) -> Changes:
-        """Return the bearer token and the account, and drop what would name another account or place."""
+        """Return the bearer token and, of a login, the account; drop what would name another."""
         put = [(b"Authorization", b"Bearer " + credential.access.reveal().encode("ascii"))]
-        drop = {
-            # Chosen by whoever owns the credential, not by its users.
-            b"openai-organization",
-            b"openai-project",
-            b"x-openai-account-routing-override",
-            # Meant for another provider, which some clients take every gateway to be.
-            b"anthropic-beta",
-        }
+        # Meant for another provider, which some clients take every gateway to be.
+        drop = {b"anthropic-beta"}
+        if credential.api_key:
+            return Changes(put=tuple(put), drop=frozenset(drop))
+        # Chosen by whoever owns the login, not by its users.
+        drop |= {b"openai-organization", b"openai-project", b"x-openai-account-routing-override"}
         if credential.account_id is not None:
             put.append((b"chatgpt-account-id", credential.account_id.encode("ascii")))
         else:
@@ -210,6 +221,16 @@ def _about(id_token: Secret | None, access: Secret) -> Mapping[str, object]:
     """Return OpenAI's claims about the account: of the ID token, else of the access token."""
     said = oauth.claims(id_token).get(_CLAIMS) or oauth.claims(access).get(_CLAIMS)
     return oauth.members(said)
+
+
+def _owner(id_token: Secret | None, access: Secret) -> str | None:
+    """Return the account's e-mail address: OpenID Connect's claim, else OpenAI's own."""
+    for said in (oauth.claims(id_token), oauth.claims(access)):
+        if owner := oauth.text(said.get("email")) or oauth.text(
+            oauth.members(said.get(_PROFILE)).get("email")
+        ):
+            return owner
+    return None
 
 
 def _lifetime_s(said: Mapping[str, object]) -> float | None:

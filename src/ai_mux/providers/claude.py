@@ -15,7 +15,7 @@ from ai_mux.credentials.credential import Credential
 from ai_mux.credentials.document import changed, parse
 from ai_mux.credentials.oauth import Issuer, Reason
 from ai_mux.errors import BrokenCredential
-from ai_mux.providers.base import PathRule
+from ai_mux.providers.base import Backend, PathRule
 from ai_mux.secret import Secret
 from ai_mux.wire.answers import Dialect
 from ai_mux.wire.headers import Changes
@@ -23,6 +23,17 @@ from ai_mux.wire.headers import Changes
 # Claude Code's public OAuth client, to which its logins belong; a login is renewed by its own client.
 _CLIENT_ID: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 _LOGIN: Final = "claudeAiOauth"
+
+
+_API: Final = Backend(
+    base_url="https://api.anthropic.com",
+    paths=(
+        PathRule(path=b"/v1/messages", methods=(b"POST",)),
+        PathRule(path=b"/v1/messages/count_tokens", methods=(b"POST",)),
+        PathRule(path=b"/v1/models", methods=(b"GET", b"HEAD")),
+        PathRule(path=b"/v1/models/{id}", methods=(b"GET", b"HEAD")),
+    ),
+)
 
 
 class ClaudeIssuer:
@@ -43,6 +54,7 @@ class ClaudeIssuer:
             refresh=refresh,
             expires_at=expires_at,
             client_id=oauth.text(login.get("clientId")),
+            plan=_plan(login),
         )
 
     def write(self, document: bytes, credential: Credential) -> bytes:
@@ -90,11 +102,11 @@ class ClaudeIssuer:
     def login(self, path: str) -> str:
         """Claude Code logs in; where the file has another name than its own, it is moved there."""
         file = PurePath(path)
-        command = f"CLAUDE_CONFIG_DIR={shlex.quote(str(file.parent))} claude auth login"
-        if file.name == ".credentials.json":
-            return f"run `{command}`"
-        made = shlex.quote(str(file.parent / ".credentials.json"))
-        return f"run `{command}`, then `mv {made} {shlex.quote(path)}`"
+        command = f"run `CLAUDE_CONFIG_DIR={shlex.quote(str(file.parent))} claude auth login`"
+        if file.name != ".credentials.json":
+            made = shlex.quote(str(file.parent / ".credentials.json"))
+            command += f", then `mv {made} {shlex.quote(path)}`"
+        return f"{command}; or give a token of `claude setup-token` to `ai-mux login claude --token-stdin`"
 
 
 class Claude:
@@ -102,31 +114,28 @@ class Claude:
 
     name = "claude"
     dialect = Dialect.ANTHROPIC
-    base_url = "https://api.anthropic.com"
     token_url = "https://platform.claude.com/v1/oauth/token"  # noqa: S105 - an address, no secret
     credential_file = ".credentials.json"
     issuer: Issuer = ClaudeIssuer()
-    paths = (
-        PathRule(path=b"/v1/messages", methods=(b"POST",)),
-        PathRule(path=b"/v1/messages/count_tokens", methods=(b"POST",)),
-        PathRule(path=b"/v1/models", methods=(b"GET", b"HEAD")),
-        PathRule(path=b"/v1/models/{id}", methods=(b"GET", b"HEAD")),
-    )
 
-    def target(self, path: bytes) -> bytes:
-        """Return the path as it is."""
-        return path
-
-    def impossible(self, path: bytes) -> str | None:
-        """Return None: the configuration decides."""
-        return None
+    def backend(self, *, api_key: bool) -> Backend:
+        """Return Anthropic's API, which takes both."""
+        return _API
 
     def changes(self, credential: Credential) -> Changes:
-        """Return the bearer token, and the beta without which the API takes no OAuth token."""
+        """Return the API key; or the bearer token, and the beta without which no OAuth token is taken."""
+        if credential.api_key:
+            return Changes(put=((b"x-api-key", credential.access.reveal().encode("ascii")),))
         return Changes(
             put=((b"Authorization", b"Bearer " + credential.access.reveal().encode("ascii")),),
             include=((b"anthropic-beta", b"oauth-2025-04-20"),),
         )
+
+
+def _plan(login: Mapping[str, object]) -> str | None:
+    """Return the subscription and, where the file has it, its tier of rate limits."""
+    said = (oauth.text(login.get(name)) for name in ("subscriptionType", "rateLimitTier"))
+    return ", ".join(one for one in said if one) or None
 
 
 def _revealed(refresh: Secret | None) -> str:

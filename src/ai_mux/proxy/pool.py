@@ -6,6 +6,7 @@ another's.
 """
 
 import asyncio
+from collections.abc import Collection
 from typing import Final, Protocol
 
 from ai_mux.clock import Clock
@@ -43,6 +44,7 @@ class Pool:
         self._clock = clock
         self._idle: dict[Origin, list[UpstreamConnection]] = {}
         self._all: set[UpstreamConnection] = set()
+        self._wanted: Collection[Origin] | None = None  # None: every one
 
     def take(self, origin: Origin) -> UpstreamConnection | None:
         """Return an idle connection, or None."""
@@ -75,12 +77,24 @@ class Pool:
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for another request, or close it where it cannot serve one."""
         idle = self._idle.setdefault(connection.origin, [])
-        if connection.is_reusable and len(idle) < IDLE_EACH:
+        wanted = self._wanted is None or connection.origin in self._wanted
+        if wanted and connection.is_reusable and len(idle) < IDLE_EACH:
             connection.rest(self._clock.monotonic())
             idle.append(connection)
         else:
             connection.leave()
             connection.abort()
+
+    def keep_only(self, origins: Collection[Origin]) -> None:
+        """Keep connections to these origins from now on: no request will ask for another one.
+
+        What lies idle to others is closed. Reload upon reload, half a minute's worth would
+        take all descriptors.
+        """
+        self._wanted = origins
+        for origin in [origin for origin in self._idle if origin not in origins]:
+            for connection in self._idle.pop(origin):
+                connection.abort()
 
     def _forget(self, connection: UpstreamConnection) -> None:
         self._all.discard(connection)

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from ai_mux.credentials.credential import Credential
-from ai_mux.providers.base import PathRule, Provider
+from ai_mux.outbound import OutboundProxy
+from ai_mux.providers.base import Backend, PathRule, Provider
 from ai_mux.secret import Secret
 from ai_mux.users import Users
 from ai_mux.wire.answers import Dialect
-from ai_mux.wire.headers import NOTABLE_IN_REQUESTS, Changes, RequestRules
+from ai_mux.wire.headers import NOTABLE_IN_REQUESTS, RequestRules
 from ai_mux.wire.http1 import FieldNames
 
 HEALTH: Final = b"/healthz"
@@ -25,6 +26,10 @@ _ID: Final = rb"[A-Za-z0-9._:@-]+"
 
 class Tokens(Protocol):
     """Who hands out the credential: ``credentials.refresh.Renewer``."""
+
+    @property
+    def is_api_key(self) -> bool:
+        """What it hands out now is an API key."""
 
     def fresh(self) -> Credential | None:
         """Return a credential that may be used now, or None when ``renewed`` must be awaited.
@@ -49,11 +54,13 @@ class Origin:
         host: A name or an IP address, without brackets.
         port: The TCP port.
         tls: The context for https, or None for http.
+        via: The proxy that every connection goes through, or None to go there directly.
     """
 
     host: str
     port: int
     tls: ssl.SSLContext | None
+    via: OutboundProxy | None = None
 
     @property
     def authority(self) -> bytes:
@@ -104,6 +111,29 @@ class OpenPaths:
         return path in self._exact or path.startswith(self._prefixes)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Destination:
+    """Where a provider's requests go with one kind of credential.
+
+    Attributes:
+        api_key: The kind: an API key, or a login. A request with the other kind never goes here.
+        origin: Where it is reached.
+        base_path: The path of its base URL, without a trailing slash.
+        backend: What the provider says about it.
+        paths: What is served: the backend's default rules, or the configuration's paths.
+    """
+
+    api_key: bool
+    origin: Origin
+    base_path: bytes
+    backend: Backend
+    paths: Paths | OpenPaths
+
+    def target(self, path: bytes) -> bytes:
+        """Return the path upstream for a path after the prefix."""
+        return self.base_path + self.backend.target(path) or b"/"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One configured provider, ready for requests.
@@ -111,43 +141,46 @@ class Route:
     Attributes:
         name: The provider's name.
         provider: What it is.
-        origin: Where it is reached.
-        base_path: The path of its base URL, without a trailing slash.
-        paths: What is served: the provider's default rules, or the configuration's paths.
+        login: Where its requests go with a login.
+        api_key: Where they go with an API key.
         tokens: Who hands out its credential.
         configured: The operator's header fields.
     """
 
     name: str
     provider: Provider
-    origin: Origin
-    base_path: bytes
-    paths: Paths | OpenPaths
+    login: Destination
+    api_key: Destination
     tokens: Tokens
     configured: Mapping[bytes, bytes | None]
-    _rules: list[tuple[Credential, RequestRules]] = field(default_factory=list, repr=False)
+    _rules: list[tuple[Credential, RequestRules, RequestRules]] = field(default_factory=list, repr=False)
 
-    def rules(self, credential: Credential) -> RequestRules:
-        """Return what is changed in a request that carries ``credential``."""
-        if self._rules and self._rules[0][0] is credential:
-            return self._rules[0][1]
-        rules = self._build(self.provider.changes(credential))
-        self._rules[:] = [(credential, rules)]
-        return rules
+    @property
+    def destination(self) -> Destination:
+        """Where requests go now, by the kind of credential that there is."""
+        return self.api_key if self.tokens.is_api_key else self.login
+
+    def rules(self, credential: Credential, *, handshake: bool = False) -> RequestRules:
+        """Return what is changed in a request, or in a WebSocket's handshake, that carries ``credential``."""
+        if not self._rules or self._rules[0][0] is not credential:
+            self._rules[:] = [(credential, self._build(credential), self._build(credential, handshake=True))]
+        _, plain, upgrading = self._rules[0]
+        return upgrading if handshake else plain
 
     def notable(self) -> frozenset[bytes]:
         """Return the field names that the head parser must note for this provider."""
-        any_credential = Credential(
-            access=Secret(""), refresh=None, expires_at=None, account_id="-", fedramp=True
+        login = Credential(access=Secret(""), refresh=None, expires_at=None, account_id="-", fedramp=True)
+        key = Credential(access=Secret(""), refresh=None, expires_at=None, api_key=True)
+        return self._build(login).notable | self._build(key).notable
+
+    def _build(self, credential: Credential, *, handshake: bool = False) -> RequestRules:
+        destination = self.api_key if credential.api_key else self.login
+        return RequestRules(
+            host=destination.origin.authority,
+            configured=self.configured,
+            changes=self.provider.changes(credential),
+            handshake=handshake,
         )
-        return self._build(self.provider.changes(any_credential)).notable
-
-    def target(self, path: bytes) -> bytes:
-        """Return the path upstream for a path after the prefix."""
-        return self.base_path + self.provider.target(path) or b"/"
-
-    def _build(self, changes: Changes) -> RequestRules:
-        return RequestRules(host=self.origin.authority, configured=self.configured, changes=changes)
 
 
 class Admitted(NamedTuple):
@@ -155,10 +188,12 @@ class Admitted(NamedTuple):
 
     Attributes:
         route: The provider.
+        destination: Where that is, with the kind of credential that there was.
         target: The path upstream; the query is added to it.
     """
 
     route: Route
+    destination: Destination
     target: bytes
 
 
@@ -216,6 +251,11 @@ class Gateway:
         self.open_to_all = frozenset({HEALTH} | {b"/" + name for name in dialects})
         self.admitted: dict[tuple[bytes, bytes], Admitted] = {}
         self.names = FieldNames(NOTABLE_IN_REQUESTS.union(*(route.notable() for route in routes.values())))
+
+    @property
+    def origins(self) -> frozenset[Origin]:
+        """Where its requests may go."""
+        return frozenset(one.origin for route in self.routes.values() for one in (route.login, route.api_key))
 
     def dialect(self, path: bytes) -> Dialect:
         """Return the error shape that the clients of ``path`` parse."""

@@ -49,11 +49,14 @@ class FileStore:
     Args:
         path: The file. It need not exist yet, nor its directory.
         log: Told when the file was readable by others.
+        is_ours: We write it. A file that is only read, such as a mounted API key, is used
+            even where it cannot be closed to others.
     """
 
-    def __init__(self, path: Path, log: Log) -> None:
+    def __init__(self, path: Path, log: Log, *, is_ours: bool = True) -> None:
         self._path = path
         self._log = log
+        self._is_ours = is_ours
         self._lock = FileLock()
         self._target = path  # what the path resolved to when the lock was taken
         self._rehearsed: set[Path] = set()
@@ -116,12 +119,16 @@ class FileStore:
             return
         with suppress(OSError):  # judged by what it is then: some file systems ignore the call in silence
             os.fchmod(fd, 0o600)
-        if os.fstat(fd).st_mode & 0o077:
+        if os.fstat(fd).st_mode & 0o077 and self._is_ours:
             raise StoreError(
                 f"{path} is readable by others (mode {there.st_mode & 0o7777:04o}) and cannot be narrowed; "
                 f"mend it with: {mending_command(path)}"
             )
-        self._log.warning("credential.narrowed", file=str(path), mode=f"{there.st_mode & 0o7777:04o}")
+        mode = f"{there.st_mode & 0o7777:04o}"
+        if os.fstat(fd).st_mode & 0o077:
+            self._log.warning("credential.open_to_others", file=str(path), mode=mode)
+        else:
+            self._log.warning("credential.narrowed", file=str(path), mode=mode)
 
     # Locking
 

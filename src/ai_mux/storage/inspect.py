@@ -8,14 +8,24 @@ import os
 import shlex
 import stat
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from ai_mux.credentials.credential import Credential
 from ai_mux.credentials.oauth import Issuer
 from ai_mux.errors import BrokenCredential
 from ai_mux.storage.files import MAX_BYTES, SPARE_BYTES
-from ai_mux.storage.refusals import mending_command, refusal
+from ai_mux.storage.refusals import mending_command, owner
+
+_DAY_S: Final = 86400
+# Anthropic's long-lived tokens live a year from when they were made, and do not say when that was.
+_LONG_LIFE_S: Final = 365 * _DAY_S
+_ENDS_SOON_S: Final = 30 * _DAY_S
+_EFFECTIVE: Final = os.access in os.supports_effective_ids
+# The most frequent reason why a person sees less than the server.
+_AS_ANOTHER: Final = "run this as the user that ai-mux runs as (sudo -u USER …)"
 
 
 class Level(Enum):
@@ -24,6 +34,14 @@ class Level(Enum):
     OK = "ok"
     WARNING = "warning"
     ERROR = "error"
+
+
+class Kind(Enum):
+    """What sort of credential a file holds."""
+
+    LOGIN = "login"
+    LONG_LIVED_TOKEN = "long_lived_token"  # noqa: S105 - a word, no secret
+    API_KEY = "api_key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,66 +59,143 @@ class Finding:
     mend: str | None = None
 
 
-def inspect(path: Path, issuer: Issuer, *, now: float) -> list[Finding]:
-    """Return what there is to say about a credential file, the worst not necessarily first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """All that was found about one credential file.
+
+    Attributes:
+        findings: In the order in which they were looked for.
+        credential: What the file holds; None where it holds none that can be read, or blanked tokens.
+    """
+
+    findings: tuple[Finding, ...]
+    credential: Credential | None = None
+
+    @property
+    def kind(self) -> Kind | None:
+        """The sort of credential, or None without one."""
+        if self.credential is None:
+            return None
+        if self.credential.api_key:
+            return Kind.API_KEY
+        return Kind.LONG_LIVED_TOKEN if self.credential.refresh is None else Kind.LOGIN
+
+
+def inspect(
+    path: Path,
+    issuer: Issuer,
+    *,
+    now: float,
+    login: str | None = None,
+    new_token: str | None = None,
+    is_ours: bool = True,
+) -> Inspection:
+    """Return what there is to say about a credential file.
 
     Args:
         path: The file, as configured.
         issuer: How it reads.
         now: Seconds since 1970.
+        login: What to run or do for another credential; the issuer's own words where None.
+        new_token: What to run for another long-lived token; as ``login`` where None.
+        is_ours: ai-mux writes it. An API key's file is only read.
     """
-    found = [*_shared(path)]
+    login = login or issuer.login(str(path))
     real = Path(os.path.realpath(path))
+    found: list[Finding] = []
     try:
         there = real.stat()
-    except FileNotFoundError:
-        return [*found, _error(f"{path} does not exist", issuer.login(str(path)))]
+    except (FileNotFoundError, NotADirectoryError):
+        found += _way_to(real) if is_ours else []
+        return _ended(found, f"{path} does not exist", login)
     except OSError as exc:
-        return [*found, _error(str(refusal("look at", real, exc)), mending_command(real))]
+        return _ended(found, _refused("look at", real, exc), _AS_ANOTHER)
     if not stat.S_ISREG(there.st_mode):
-        return [*found, _error(f"{path} is not a regular file", issuer.login(str(path)))]
-    found += _mode(real, there)
-    found += _directory(real, there.st_size)
+        return _ended(found, f"{path} is not a regular file", login)
+    found += _mode(real, there, is_ours=is_ours)
+    if is_ours:
+        found += _directory(real, there.st_size)
     if there.st_size > MAX_BYTES:
-        return [*found, _error(f"{path} is too large for a credential file", issuer.login(str(path)))]
+        return _ended(found, f"{path} is too large for a credential file", login)
     try:
         credential = issuer.read(real.read_bytes())
     except OSError as exc:
-        return [*found, _error(str(refusal("read", real, exc)), mending_command(real))]
+        return _ended(found, _refused("read", real, exc), mending_command(real))
     except BrokenCredential as exc:
-        return [*found, _error(f"{path}: {exc}", issuer.login(str(path)))]
-    return [*found, _tokens(path, issuer, credential, now)]
+        return _ended(found, f"{path}: {exc}", login)
+    if not credential.access and not credential.refresh:
+        return _ended(found, f"{path} holds no tokens: it was logged out", login)
+    return Inspection(
+        findings=(*found, _tokens(credential, there, new_token=new_token or login, now=now)),
+        credential=credential,
+    )
 
 
-def _shared(path: Path) -> list[Finding]:
-    """Find a login that the vendor's own client uses, too: whoever renews second is logged out."""
-    home = Path("~").expanduser()
-    for name in (".claude", ".codex"):
-        own = os.path.realpath(home / name)
-        if own == os.path.realpath(path.parent) or own in map(str, Path(os.path.realpath(path)).parents):
-            text = (
-                f"{path} is the login of another program, which renews it as well; refresh tokens work once, "
-                "so in the end both are logged out"
-            )
-            mend = "let ai-mux have a login of its own: leave out `credentials`, then log in there"
-            return [Finding(level=Level.WARNING, text=text, mend=mend)]
-    return []
+def moment(at: float, now: float) -> str:
+    """Return a time in the local zone, with its offset and how far off it is: ``… (in 3 h)``.
+
+    Both in seconds since 1970.
+    """
+    try:
+        local = datetime.fromtimestamp(at).astimezone()
+    except (OverflowError, ValueError, OSError):  # a file's number need not be a year
+        return "a time beyond all calendars"
+    offset = local.strftime("%z")
+    return f"{local:%Y-%m-%d %H:%M} {offset[:3]}:{offset[3:5]} ({_distance(at - now)})"
 
 
-def _mode(real: Path, there: os.stat_result) -> list[Finding]:
-    if not there.st_mode & 0o077:
+def _distance(away_s: float) -> str:
+    """Return how far off something is, in the largest unit of which there are two."""
+    units = (("d", _DAY_S), ("h", 3600), ("min", 60), ("s", 1))
+    unit, unit_s = next((one for one in units if abs(away_s) >= 2 * one[1]), units[-1])
+    count = round(abs(away_s) / unit_s)
+    return f"in {count} {unit}" if away_s >= 0 else f"{count} {unit} ago"
+
+
+def _refused(doing: str, real: Path, exc: OSError) -> str:
+    above = _deepest(real)
+    return f"cannot {doing} {real}: {exc.strerror}; this runs as uid {os.geteuid()}, and {owner(above)}"
+
+
+def _deepest(real: Path) -> Path:
+    """Return how far down the way to a file one can look."""
+    return next(one for one in (real, *real.parents) if os.path.exists(one))  # noqa: PTH110 - Path's raises
+
+
+def _way_to(real: Path) -> list[Finding]:
+    """Find what would keep a first login from being put there."""
+    above = _deepest(real.parent)
+    if os.access(above, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
         return []
-    text = f"{real} is readable by others (mode {there.st_mode & 0o7777:04o})"
-    ours = there.st_uid == os.geteuid()
-    more = "; ai-mux narrows it when it starts" if ours else f"; it belongs to uid {there.st_uid}"
-    return [Finding(level=Level.WARNING, text=text + more, mend=f"chmod 600 {shlex.quote(str(real))}")]
+    text = f"uid {os.geteuid()} cannot write in {above}, where a login would be put; {owner(above)}"
+    made = shlex.join(["sudo", "install", "-d", "-m", "700", "-o", str(os.geteuid()), str(real.parent)])
+    return [_error(text, f"{_AS_ANOTHER}, or: {made}")]
+
+
+def _mode(real: Path, there: os.stat_result, *, is_ours: bool) -> list[Finding]:
+    found = []
+    # An API key's file may be its owner's and a group's, as is usual for what several services read.
+    if there.st_mode & (0o077 if is_ours else 0o007):
+        text = f"{real} is open to others (mode {there.st_mode & 0o7777:04o})"
+        if there.st_uid != os.geteuid():
+            text += f"; it belongs to uid {there.st_uid}"
+        elif is_ours:
+            text += "; ai-mux narrows it when it starts"
+        found.append(_warning(text, f"chmod 600 {shlex.quote(str(real))}"))
+    around = real.parent.stat().st_mode
+    # With the sticky bit only a file's owner can replace it (chmod(2)).
+    if around & 0o022 and not around & stat.S_ISVTX:
+        text = (
+            f"others can write to {real.parent} (mode {around & 0o7777:04o}) and put a file of theirs there"
+        )
+        found.append(_warning(text, f"chmod 700 {shlex.quote(str(real.parent))}"))
+    return found
 
 
 def _directory(real: Path, size: int) -> list[Finding]:
     """Find what would keep a renewed token from being saved."""
     found = []
-    effective = os.access in os.supports_effective_ids
-    if not os.access(real.parent, os.W_OK | os.X_OK, effective_ids=effective):
+    if not os.access(real.parent, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
         text = f"{real.parent} is not writable for uid {os.geteuid()}, so a renewed token could not be saved"
         found.append(_error(text, mending_command(real)))
     if str(real) in _mount_points():
@@ -122,21 +217,49 @@ def _mount_points() -> set[str]:
     return {line.split(" ")[4].replace("\\040", " ") for line in lines}
 
 
-def _tokens(path: Path, issuer: Issuer, credential: Credential, now: float) -> Finding:
-    login = issuer.login(str(path))
+def _tokens(credential: Credential, there: os.stat_result, *, new_token: str, now: float) -> Finding:
     if credential.api_key:
-        return _error(f"{path} is a login by API key (auth_mode: apikey), not by subscription", login)
-    if not credential.access and not credential.refresh:
-        return _error(f"{path} holds no tokens: it was logged out", login)
-    left_s = None if credential.expires_at is None else credential.expires_at - now
-    if credential.refresh is None:
-        if left_s is not None and left_s <= 0:
-            return _error(f"{path} holds a token that has ended, and none to renew it", login)
-        text = f"{path} holds a long-lived token, which is used until it ends and cannot be renewed"
-        return Finding(level=Level.OK, text=text)
-    if left_s is not None and left_s <= 0:
-        return Finding(level=Level.OK, text=f"{path} holds a login whose token has ended and will be renewed")
-    return Finding(level=Level.OK, text=f"{path} holds a login that works by its own account")
+        return _ok("an API key, billed by use: it has no end of its own, and is never renewed")
+    end = credential.expires_at
+    if credential.refresh is not None:
+        return _ok(f"a login{_whose(credential)}: {_freshness(end, now)}, renewed by ai-mux itself")
+    if end is not None and end <= now:
+        return _error(f"a token that ended {moment(end, now)}, and none to renew it", new_token)
+    text = f"a long-lived token{_whose(credential)}: it cannot be renewed"
+    if end is not None:
+        text += f" and ends {moment(end, now)}"
+    else:
+        # Nothing rewrites such a file, so that it is as old as its token or younger.
+        end = there.st_mtime + _LONG_LIFE_S
+        text += "; such a token lives about a year from when it was made, "
+        text += f"and this file is from {datetime.fromtimestamp(there.st_mtime):%Y-%m-%d}"
+    if end - now < _ENDS_SOON_S:
+        return _warning(f"{text}; it may end soon", new_token)
+    return _ok(f"{text}; for another one, {new_token}")
+
+
+def _whose(credential: Credential) -> str:
+    whose = f" of {credential.owner}" if credential.owner else ""
+    plan = f", plan {credential.plan}" if credential.plan else ""
+    return whose + plan + (f", {credential.layout} file" if credential.layout else "")
+
+
+def _freshness(end: float | None, now: float) -> str:
+    if end is None:
+        return "it does not say until when it is fresh"
+    return f"fresh until {moment(end, now)}" if end > now else f"ended {moment(end, now)}"
+
+
+def _ended(found: list[Finding], text: str, mend: str) -> Inspection:
+    return Inspection(findings=(*found, _error(text, mend)))
+
+
+def _ok(text: str) -> Finding:
+    return Finding(level=Level.OK, text=text)
+
+
+def _warning(text: str, mend: str) -> Finding:
+    return Finding(level=Level.WARNING, text=text, mend=mend)
 
 
 def _error(text: str, mend: str) -> Finding:
