@@ -158,8 +158,13 @@ class UpgradeRequired(RequestError):
     """A WebSocket that cannot be relayed; clients fall back to HTTP on this status at once."""
 
     status = 426
-    fields = (("Upgrade", "websocket"),)
     public_message = "WebSocket is not available here; use HTTP."
+
+    def __init__(
+        self, public_message: str | None = None, *, fields: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        super().__init__(public_message)
+        self.fields = (("Upgrade", "websocket"), *fields)
 
 
 class HeadTooLarge(RequestError):

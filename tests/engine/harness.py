@@ -19,11 +19,13 @@ from ai_mux.config import UserConfig
 from ai_mux.credentials.credential import Credential
 from ai_mux.errors import Unavailable
 from ai_mux.logs import Log
+from ai_mux.outbound import OutboundProxy
+from ai_mux.providers.base import Provider
 from ai_mux.providers.chatgpt import ChatGPT
 from ai_mux.providers.claude import Claude
 from ai_mux.proxy import sockets
 from ai_mux.proxy.engine import Engine
-from ai_mux.proxy.routes import Gateway, OpenPaths, Origin, Paths, Route
+from ai_mux.proxy.routes import Destination, Gateway, OpenPaths, Origin, Paths, Route
 from ai_mux.proxy.server import Server
 from ai_mux.proxy.upload import KEPT_BYTES_IN_ALL
 from ai_mux.secret import Secret
@@ -67,6 +69,10 @@ class FakeTokens:
         self.open.set()
         self.waiting = 0
         self.refused: list[str | None] = []
+
+    @property
+    def is_api_key(self) -> bool:
+        return self.credential.api_key
 
     def fresh(self) -> Credential | None:
         if self.gone is not None:
@@ -116,6 +122,7 @@ class Gate:
         self._tasks_before = asyncio.all_tasks()
         self._tls_listener: ssl.SSLContext | None = settings.pop("tls_listener", None)
         self._trust: Path | None = settings.pop("trust", None)
+        self._via: OutboundProxy | None = settings.pop("via", None)
         max_connections = settings.pop("max_connections", 1000)
         level = settings.pop("log_level", "debug")
         self._log = Log(level=level, write=self._write, clock=self.clock)
@@ -151,14 +158,25 @@ class Gate:
             host="127.0.0.1" if trust is None else "localhost",
             port=self.upstream.port,
             tls=None if trust is None else sockets.client_tls(trust),
+            via=self._via,
         )
+
+        def destination(provider: Provider, *, api_key: bool) -> Destination:
+            backend = provider.backend(api_key=api_key)
+            return Destination(
+                api_key=api_key,
+                origin=origin,
+                base_path=base_path,
+                backend=backend,
+                paths=OpenPaths(["*"]) if any_path else Paths(backend.paths),
+            )
+
         routes = {
             provider.name.encode(): Route(
                 name=provider.name,
                 provider=provider,
-                origin=origin,
-                base_path=base_path,
-                paths=OpenPaths(["*"]) if any_path else Paths(provider.paths),
+                login=destination(provider, api_key=False),
+                api_key=destination(provider, api_key=True),
                 tokens=self.tokens,
                 configured=configured or {},
             )

@@ -303,16 +303,15 @@ async def test_an_upgrade_to_h2c_with_a_body_is_ignored(gate: Gate):
     assert (await client.message()).body == b"plain"
 
 
-async def test_a_websocket_is_a_426_so_that_codex_falls_back(gate: Gate):
-    """Point 11 and field note 14: an upgrade counts only on a bodyless GET."""
-    client = await gate.client()
-    handshake = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-    handshake += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n"
-    await client.send(get(b"/chatgpt/v1/responses", fields=handshake))
-    answer = await client.message()
-    assert answer.status == 426
-    assert answer.get(b"upgrade") == b"websocket"
-    assert await gate.upstream.nobody_comes()
+async def test_an_upgrade_to_websocket_with_a_body_is_ignored(gate: Gate):
+    """Point 11 and field note 14: it counts only on a bodyless GET; ``test_websocket`` has those that do."""
+    fields = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    client, provider = await gate.ask(post(b"body", fields=fields))
+    arrived = await provider.message()
+    assert arrived.body == b"body"
+    assert arrived.get(b"upgrade") is None
+    await provider.send(ok(b"plain"))
+    assert (await client.message()).body == b"plain"
 
 
 # Expect

@@ -79,8 +79,9 @@ async def test_a_provider_whose_certificate_is_not_trusted_is_a_502(
 ):
     gate = await opened(upstream_tls=_provider_context(certificate), trust=certificate)
     for route in gate.server.gateway.routes.values():
-        assert route.origin.tls is not None
-        object.__setattr__(route.origin, "host", "127.0.0.2")  # a name that the certificate does not have
+        origin = route.login.origin
+        assert origin.tls is not None
+        object.__setattr__(origin, "host", "127.1")  # reaches loopback, and is no name of the certificate
     client = await gate.client()
     await client.send(get())
     shaking = asyncio.ensure_future(gate.upstream.accept())

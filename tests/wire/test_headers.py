@@ -23,8 +23,8 @@ def credential(**other):
     return Credential(access=Secret(TOKEN.decode()), refresh=None, expires_at=None, **other)
 
 
-def rules_for(changes, configured=None, host=b"origin.example"):
-    return RequestRules(host=host, configured=configured or {}, changes=changes)
+def rules_for(changes, configured=None, host=b"origin.example", **about):
+    return RequestRules(host=host, configured=configured or {}, changes=changes, **about)
 
 
 CLAUDE_RULES = rules_for(CLAUDE.changes(credential()))
@@ -288,6 +288,65 @@ def test_an_api_key_takes_the_place_of_the_clients():
     assert out == [b"Host: origin.example", b"X-Api-Key: made-up-key", b"Accept-Encoding: br"]
 
 
+# A WebSocket's handshake
+
+HANDSHAKE_RULES = rules_for(CHATGPT.changes(credential(account_id="acct-1")), handshake=True)
+ASKED_FOR = b"GET /chatgpt/v1/responses HTTP/1.1"
+ASKS = [b"Connection: Upgrade", b"Upgrade: websocket"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        (ASKS, ASKS),
+        # In the client's place and spelling, whatever else it said to us there.
+        (
+            [b"UPGRADE:WebSocket", b"A: b", b"connection:keep-alive,  upgrade", b"Keep-Alive: 5"],
+            [b"UPGRADE: websocket", b"A: b", b"connection: Upgrade"],
+        ),
+        (
+            [b"Connection: X-Hop", b"X-Hop: 1", b"Connection: upgrade", b"Upgrade: websocket"],
+            [b"Connection: Upgrade", b"Upgrade: websocket"],
+        ),
+        (
+            [b"Connection: Upgrade, connection", b"A: b", b"Upgrade: websocket"],
+            [b"A: b", b"Upgrade: websocket", b"Connection: Upgrade"],
+        ),
+        # The two ends' own pass.
+        (
+            [b"Sec-WebSocket-Key:x", b"sec-websocket-version: 13 ", b"Sec-WebSocket-Protocol: a, b", *ASKS],
+            [b"Sec-WebSocket-Key:x", b"sec-websocket-version: 13 ", b"Sec-WebSocket-Protocol: a, b", *ASKS],
+        ),
+        # Frames that are extended could not be metered.
+        ([*ASKS, b"Sec-WebSocket-Extensions: x", b"sec-websocket-EXTENSIONS: y", b"A: b"], [*ASKS, b"A: b"]),
+    ],
+)
+def test_a_handshake_keeps_its_upgrade_and_loses_its_extensions(fields, kept):
+    assert only(HANDSHAKE_RULES, *fields, line=ASKED_FOR) == kept
+
+
+@pytest.mark.parametrize("field", [field for field in REMOVED if not field.startswith((b"Conn", b"Upg"))])
+def test_a_handshake_takes_along_no_more_than_any_request(field):
+    assert only(HANDSHAKE_RULES, *ASKS, field, line=ASKED_FOR) == ASKS
+
+
+def test_a_handshake_has_our_credential_and_host():
+    out = sent(HANDSHAKE_RULES, *ASKS, b"authorization: Bearer user-token", line=ASKED_FOR)
+    assert out == [
+        b"Host: origin.example",
+        *ASKS,
+        b"authorization: Bearer " + TOKEN,
+        b"chatgpt-account-id: acct-1",
+        b"Accept-Encoding: identity",
+    ]
+
+
+def test_extensions_pass_where_no_websocket_is_asked_for():
+    """There the field means nothing, and nothing that means nothing to us is touched."""
+    field = b"Sec-WebSocket-Extensions: permessage-deflate"
+    assert only(CHATGPT_RULES, field) == [field]
+
+
 GONE = {b"x-api-key", b"cookie", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"expect"}
 GONE |= {b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"via", b"cdn-loop"}
 FAMILIES = (b"proxy-", b"x-forwarded-", b"cf-")
@@ -409,11 +468,11 @@ def test_the_list_of_changes_to_a_request_is_complete(data):
 # Responses
 
 
-def told(*fields, line=b"HTTP/1.1 200 OK", to_head=False, id_field=b"request-id", decoded=False, close=False):
+def told(*fields, line=b"HTTP/1.1 200 OK", to_head=False, id_field=b"request-id", **about):
     """Return the first line and the fields that the client gets."""
     raw = b"\r\n".join([line, *fields]) + b"\r\n\r\n"
     head = parse_response(raw, FieldNames(NOTABLE_IN_RESPONSES), to_head=to_head)
-    out = respond(head, id_field=id_field, request_id="amx_ours", decoded=decoded, close=close)
+    out = respond(head, id_field=id_field, request_id="amx_ours", **about)
     assert out.endswith(b"\r\n\r\n")
     first, *rest = out[:-4].split(b"\r\n")
     return first, rest
@@ -513,3 +572,40 @@ def test_the_client_is_told_that_its_connection_ends():
 )
 def test_status_and_reason_pass_and_the_version_is_ours(line, shown):
     assert told(b"Content-Length: 0", line=line)[0] == shown
+
+
+SWITCHES = b"HTTP/1.1 101 Switching Protocols"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reach"),
+    [
+        ([*ASKS, b"Sec-WebSocket-Accept: x"], [*ASKS, b"Sec-WebSocket-Accept: x", OURS]),
+        ([b"upgrade:WebSocket", b"connection:upgrade"], [b"upgrade:WebSocket", b"connection:upgrade", OURS]),
+        # What else it says there is between the provider and us.
+        (
+            [b"Connection: keep-alive, Upgrade", b"Keep-Alive: timeout=5", b"Upgrade: websocket"],
+            [b"Upgrade: websocket", OURS, b"Connection: Upgrade"],
+        ),
+        (
+            [b"Connection: upgrade, X-Hop", b"X-Hop: 1", b"Upgrade: websocket", b"A: b"],
+            [b"Upgrade: websocket", b"A: b", OURS, b"Connection: Upgrade"],
+        ),
+        (
+            [b"Connection: upgrade", b"Connection: close", b"Upgrade: websocket"],
+            [b"Upgrade: websocket", OURS, b"Connection: Upgrade"],
+        ),
+        ([*ASKS, b"Set-Cookie: a=b", b"Alt-Svc: h3", b"proxy-x: y"], [*ASKS, OURS]),
+        (
+            [*ASKS, b"x-codex-a:  b ", b"Request-Id: theirs"],
+            [*ASKS, b"x-codex-a:  b ", b"Request-Id: theirs"],
+        ),
+    ],
+)
+def test_a_101_reaches_the_client_with_its_upgrade_and_the_providers_fields(fields, reach):
+    assert told(*fields, line=SWITCHES, switching=True) == (SWITCHES, reach)
+
+
+def test_a_101_in_http_1_0_is_one_in_1_1():
+    """RFC 9110, 2.5: the version is the hop's own, and 1.0 has no upgrades."""
+    assert told(*ASKS, line=b"HTTP/1.0 101", switching=True) == (b"HTTP/1.1 101", [*ASKS, OURS])

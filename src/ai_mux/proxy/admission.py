@@ -16,10 +16,10 @@ from ai_mux.errors import (
     NotFound,
     TooLarge,
     Unauthorized,
-    UpgradeRequired,
 )
-from ai_mux.proxy.routes import HEALTH, Admitted, Gateway, OpenPaths, Route, prefix_of
+from ai_mux.proxy.routes import HEALTH, Admitted, Gateway, OpenPaths, Paths, prefix_of
 from ai_mux.wire.http1 import RequestHead
+from ai_mux.wire.websocket import check_handshake
 
 ANONYMOUS: Final = "anonymous"
 
@@ -63,6 +63,18 @@ def identify(head: RequestHead, gateway: Gateway) -> str:
     return user
 
 
+def still_admitted(provider: str, digest: bytes | None, gateway: Gateway) -> bool:
+    """Tell whether who opened a tunnel to ``provider`` might open it now.
+
+    Args:
+        provider: The provider's name.
+        digest: The SHA-256 of the token that was shown; None where none was needed.
+        gateway: What the configuration decides now.
+    """
+    known = not gateway.users if digest is None else gateway.users.knows(digest)
+    return known and provider.encode("ascii") in gateway.routes
+
+
 def presented_token(head: RequestHead) -> bytes | None:
     """Return the token that the request carries, or None."""
     authorization = head.fields.get(b"authorization")
@@ -79,14 +91,19 @@ def admit(head: RequestHead, gateway: Gateway) -> Admitted:
     Raises:
         RequestError: The first rule that it breaks.
     """
-    remembered = gateway.admitted.get((head.method, head.path))
-    if remembered is None or b"#" in head.query:
-        remembered = _find(head, gateway)
+    found = gateway.admitted.get((head.method, head.path))
+    if (
+        found is None
+        or found.destination is not found.route.destination
+        or head.upgrade
+        or b"#" in head.query
+    ):
+        found = _find(head, gateway)
     if head.length > gateway.max_body_size:
         raise TooLarge
     if head.upgrade:
-        raise UpgradeRequired
-    return remembered
+        check_handshake(head)
+    return found
 
 
 def _find(head: RequestHead, gateway: Gateway) -> Admitted:
@@ -102,11 +119,13 @@ def _find(head: RequestHead, gateway: Gateway) -> Admitted:
     if route is None or not path.startswith(b"/"):
         raise NotFound
     rest = path[1 + len(name) :]
-    reason = route.provider.impossible(rest)
+    destination = route.destination
+    backend = destination.backend
+    reason = backend.impossible.get(backend.target(rest))
     if reason is not None:
         raise BadRequest(reason)
-    _check_path(route, method, rest, upgrade=head.upgrade)
-    admitted = Admitted(route, route.target(rest))
+    _check_path(route.name, destination.paths, method, rest, upgrade=head.upgrade)
+    admitted = Admitted(route, destination, destination.target(rest))
     if not head.upgrade and len(path) <= _REMEMBERED_BYTES:
         if len(gateway.admitted) >= _REMEMBERED:
             gateway.admitted.clear()
@@ -114,22 +133,24 @@ def _find(head: RequestHead, gateway: Gateway) -> Admitted:
     return admitted
 
 
-def _check_path(route: Route, method: bytes, path: bytes, *, upgrade: bool) -> None:
-    if isinstance(route.paths, OpenPaths):
-        if path not in route.paths:
-            raise _closed(route, path)
+def _check_path(
+    provider: str, paths: Paths | OpenPaths, method: bytes, path: bytes, *, upgrade: bool
+) -> None:
+    if isinstance(paths, OpenPaths):
+        if path not in paths:
+            raise _closed(provider, path)
         return
-    rule = route.paths.find(path)
+    rule = paths.find(path)
     if rule is None:
-        raise _closed(route, path)
+        raise _closed(provider, path)
     if method not in rule.methods and not (upgrade and rule.upgrade):
         raise MethodNotAllowed(", ".join(allowed.decode("ascii") for allowed in rule.methods))
 
 
-def _closed(route: Route, path: bytes) -> Forbidden:
+def _closed(provider: str, path: bytes) -> Forbidden:
     return Forbidden(
         f"{path.decode('latin-1') or '/'} is not among the paths that this server opens for "
-        f"{route.name}; its operator can add it under 'paths' of that provider."
+        f"{provider}; its operator can add it under 'paths' of that provider."
     )
 
 

@@ -11,13 +11,17 @@ Rule 3: When the client leaves, its request ends, in whatever phase it is.
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, cast
 
 from ai_mux.errors import HeadTooLarge, RequestError, RequestTimeout, TargetTooLong
+from ai_mux.proxy.admission import still_admitted
 from ai_mux.proxy.exchange import exchange
 from ai_mux.proxy.receiving import Receiver
 from ai_mux.proxy.request import Request
+from ai_mux.proxy.routes import Gateway
+from ai_mux.proxy.tunnel import Tunnel
 from ai_mux.proxy.turn import Turn
 from ai_mux.proxy.upload import Upload
 from ai_mux.wire.answers import CONTINUE
@@ -69,6 +73,7 @@ class ClientConnection(Receiver):
         "_request",
         "_seen",
         "_server",
+        "_tunnel",
         "_turn",
         "_unwritten",
         "_write_paused_since",
@@ -83,6 +88,7 @@ class ClientConnection(Receiver):
         self._buffer = b""
         self._request: Request | None = None
         self._turn: Turn | None = None
+        self._tunnel: Tunnel | None = None
         self._authenticated = False
         self._deadline = NEVER
         self._discarded = 0
@@ -257,14 +263,25 @@ class ClientConnection(Receiver):
         """Go on reading the request's body."""
         self._resume_reading()
 
+    def switch(self, tunnel: Tunnel) -> bytes:
+        """Be one end of a tunnel from now on. Return what the client has sent on already."""
+        early, self._buffer = self._buffer, b""
+        self._resume_reading()
+        self._tunnel = tunnel
+        self.reconsider(self._server.gateway)  # it may be another than the one that admitted the request
+        return early
+
     def finish(self, *, keep: bool) -> None:
         """Wait for the next request, or close: the present one has its answer."""
         request, self._request, self._turn = self._request, None, None
+        tunnel, self._tunnel = self._tunnel, None
         if self.state is State.GONE:
             return
         if not keep:
-            complete = request is None or request.upload.complete
-            self._close(unread=not complete or bool(self._buffer))
+            if tunnel is not None:
+                self._close_tunnel(tunnel)
+                return
+            self._close(unread=bool(self._buffer) or (request is not None and not request.upload.complete))
             return
         self._deadline = self._server.clock.monotonic() + self._patience_s
         if self._buffer:
@@ -284,7 +301,7 @@ class ClientConnection(Receiver):
             reset: The response has no other end than the connection's, so only a
                 reset tells the client that it was cut.
         """
-        self._request = self._turn = None
+        self._request = self._turn = self._tunnel = None
         if self.state is State.GONE:
             return
         if reset:
@@ -310,9 +327,18 @@ class ClientConnection(Receiver):
         self.state = State.LINGER
         self._deadline = self._server.clock.monotonic() + (LINGER_S if unread else WRITE_STALL_S)
         if unread and self.transport.can_write_eof():
-            self.transport.write_eof()
+            with suppress(OSError):  # it has just gone, and ``connection_lost`` follows
+                self.transport.write_eof()
         elif not unread:
             self.transport.close()
+
+    def _close_tunnel(self, tunnel: Tunnel) -> None:
+        """Close, after the client had a chance to read what the tunnel has still sent.
+
+        No ``Connection: close`` has told it to go, so TLS, which cannot be half closed, is closed.
+        """
+        self._close(unread=self.transport.can_write_eof() and not tunnel.client.has_ended)
+        self._deadline = self._server.clock.monotonic() + WRITE_STALL_S  # also for a client that is behind
 
     # Keeping time
 
@@ -337,7 +363,9 @@ class ClientConnection(Receiver):
 
     def sweep(self, now: float) -> None:
         """Look at the deadlines, about once a second."""
-        if now >= self._deadline:
+        if self._tunnel is not None:
+            self._tunnel.sweep(now)
+        elif now >= self._deadline:
             self._overdue()
         elif self.write_paused and self._has_stalled(now):
             self.transport.abort()
@@ -364,6 +392,12 @@ class ClientConnection(Receiver):
         else:
             self.transport.abort()
 
+    def reconsider(self, gateway: Gateway) -> None:
+        """Look whether a tunnel may go on under another configuration."""
+        tunnel, request = self._tunnel, self._request
+        if tunnel is not None and request is not None:
+            tunnel.client.may_ask = still_admitted(request.provider, request.digest, gateway)
+
     @property
     def is_busy(self) -> bool:
         """A request is being served."""
@@ -375,7 +409,10 @@ class ClientConnection(Receiver):
             self._close(unread=False)
 
     def end(self) -> None:
-        """End the request now: the server's time to stop has come."""
+        """End the request now: the server's time to stop has come. A tunnel's client is told, and may go."""
+        if self._tunnel is not None:
+            self._tunnel.end()
+            return
         if self.state is State.BUSY:
             self._cancel()
         self.transport.abort()

@@ -13,15 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ai_mux.credentials.credential import Credential
-from ai_mux.errors import BadGateway, InternalError, RequestError, Unavailable, UpstreamError
-from ai_mux.proxy.admission import admit, identify, is_probe
+from ai_mux.errors import (
+    BadGateway,
+    InternalError,
+    RequestError,
+    Unavailable,
+    UpgradeRequired,
+    UpstreamError,
+)
+from ai_mux.proxy.admission import admit, identify, is_probe, presented_token
 from ai_mux.proxy.request import Request
 from ai_mux.proxy.routes import Admitted, Gateway, prefix_of
+from ai_mux.proxy.tunnel import Tunnel
 from ai_mux.proxy.upstream import Downstream, UpstreamConnection
 from ai_mux.secret import Secret
+from ai_mux.users import digest_of
 from ai_mux.wire.answers import answer, error_answer
 from ai_mux.wire.headers import respond
 from ai_mux.wire.http1 import CHUNKED, HEAD_END, UNTIL_CLOSE, RequestHead, ResponseHead
+from ai_mux.wire.websocket import check_switch
 
 if TYPE_CHECKING:
     from ai_mux.proxy.server import Server
@@ -30,12 +40,23 @@ if TYPE_CHECKING:
 # fifteen of them is longer than any provider thinks in silence.
 _LONGEST_WAIT_S: Final = 900
 _DECLARED_WAITS: Final = (b"x-stainless-timeout", b"x-stainless-read-timeout")
+# A refused upgrade that says: there is no WebSocket here. 426 itself is said in our own words, because
+# the field Upgrade that belongs to it is between two neighbours (RFC 9110, 7.8).
+_NO_WEBSOCKET: Final = frozenset({404, 405, 426, 501, 502})
 _SECONDS_BYTES: Final = 16  # more than any that fits the pattern
 _SECONDS: Final = re.compile(rb"\d{1,3}(?:\.\d{1,6})?")  # Python SDKs print a float if given one
 
 
 class Client(Downstream, Protocol):
     """The client's side, as the exchange uses it: ``proxy.client.ClientConnection``."""
+
+    transport: asyncio.Transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left."""
+
+    def switch(self, tunnel: Tunnel) -> bytes:
+        """Be one end of a tunnel from now on."""
 
     def invite(self) -> None:
         """Answer 100 Continue."""
@@ -70,16 +91,21 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         credential = tokens.fresh()
         if credential is None:
             credential = await server.aside(tokens.renewed())
+            admitted = _admit_with(credential, admitted, request)
         _invite(request, client)
         upstream = await _send(request, client, server, admitted, credential)
         response = await upstream.head()
         if response.status == 401:
             credential = await _renewed(request, client, server, admitted, credential.access)
+            admitted = _admit_with(credential, admitted, request)
             upstream = await _send(request, client, server, admitted, credential)
             response = await upstream.head()
             _check_accepted(request, response, server)
         if server.log.is_debug:
             server.show_response(request, response, upstream.received, credential.access)
+        if request.head.upgrade and _switches(request, response, server):
+            event = await _tunnel(request, client, server, response, upstream)
+            return
         keep = _begin_answer(request, client, server, response, upstream)
         await upstream.completed()  # the bytes flow by callbacks below
         request.sent = upstream.relayed
@@ -129,6 +155,15 @@ def _check_beginning(request: Request, server: "Server") -> None:
         raise Unavailable("This server is stopping. Try again.", retry_after_s=1)
 
 
+def _admit_with(credential: Credential, admitted: Admitted, request: Request) -> Admitted:
+    """Admit anew where the credential became one of the other kind while we waited for it."""
+    if credential.api_key is not admitted.destination.api_key:
+        admitted = admit(request.head, request.gateway)
+        if credential.api_key is not admitted.destination.api_key:
+            raise Unavailable("The credential is just being replaced. Try again.", retry_after_s=1)
+    return admitted
+
+
 def _invite(request: Request, client: Client) -> None:
     """Ask for the body, once, where the client waits to be asked (RFC 9110, 10.1.1)."""
     head = request.head
@@ -141,10 +176,11 @@ async def _send(
 ) -> UpstreamConnection:
     """Send the head and what there is of the body; the rest follows as it comes."""
     route, gateway, head = admitted.route, request.gateway, request.head
-    request.host = route.origin.host
-    upstream = server.pool.take(route.origin)
+    origin = admitted.destination.origin
+    request.host = origin.host
+    upstream = server.pool.take(origin)
     if upstream is None:
-        upstream = await server.aside(server.pool.connect(route.origin), unwanted=UpstreamConnection.abort)
+        upstream = await server.aside(server.pool.connect(origin), unwanted=UpstreamConnection.abort)
     if upstream.is_gone:  # lost between two turns of the loop
         raise UpstreamError("the connection was closed as soon as it was made")
     request.upstream = upstream
@@ -153,9 +189,11 @@ async def _send(
         to_head=head.method == b"HEAD",
         head_timeout_s=_head_timeout_s(head, gateway),
         idle_timeout_s=gateway.stream_idle_timeout_s,
+        upgrade=head.upgrade,
     )
     client.resume_upload()
-    request.upload.attach(upstream, route.rules(credential).apply(head, admitted.target + head.query))
+    rules = route.rules(credential, handshake=head.upgrade)
+    request.upload.attach(upstream, rules.apply(head, admitted.target + head.query))
     return upstream
 
 
@@ -183,6 +221,51 @@ def _check_accepted(request: Request, response: ResponseHead, server: "Server") 
         )
 
 
+def _switches(request: Request, response: ResponseHead, server: "Server") -> bool:
+    """Tell whether the provider switched to WebSocket; if not, its refusal passes as it is.
+
+    Raises:
+        UpgradeRequired: For refusals after which only HTTP can help: Codex falls back to
+            it at once on this status, and on the others after seven tries or never.
+    """
+    if response.status == 101:
+        try:
+            check_switch(response)
+        except UpstreamError as error:
+            server.log.warning(
+                "upstream.failed", request_id=request.id, provider=request.provider, problem=str(error)
+            )
+            raise UpgradeRequired from error
+        return True
+    if response.status < 400 or response.status in _NO_WEBSOCKET:
+        raise UpgradeRequired
+    return False
+
+
+async def _tunnel(
+    request: Request, client: Client, server: "Server", response: ResponseHead, upstream: UpstreamConnection
+) -> str:
+    """Make one WebSocket of both connections, and wait for its end. Return the event for the log."""
+    head, users = request.head, request.gateway.users
+    id_field = request.gateway.dialect(head.path).id_field
+    told = respond(response, id_field=id_field, request_id=request.id, switching=True)
+    request.id = _told_id(response, id_field) or request.id
+    request.digest = digest_of(presented_token(head) or b"") if users else None
+    request.answered(101, server.clock.monotonic())
+    request.upstream = None  # the tunnel ends it
+    request.upload.forget()
+    tunnel = Tunnel(client, upstream, server.clock)
+    try:
+        tunnel.open(told, from_client=client.switch(tunnel), from_upstream=upstream.switch())
+        head.forget()
+        response.forget()
+        await tunnel.ended()
+    finally:
+        request.upload.received, request.sent = tunnel.client.passed, tunnel.upstream.passed
+        upstream.wind_up()
+    return "request.cut" if tunnel.was_cut else "request.done"
+
+
 def _begin_answer(
     request: Request, client: Client, server: "Server", response: ResponseHead, upstream: UpstreamConnection
 ) -> bool:
@@ -192,6 +275,8 @@ def _begin_answer(
     decode = response.length == CHUNKED and head.http10
     request.until_close = decode or response.length == UNTIL_CLOSE
     keep = head.keep_alive and request.upload.complete and not request.until_close and not server.draining
+    # Who was refused a WebSocket and sends frames all the same must not have them read as requests.
+    keep = keep and not head.upgrade
     id_field = request.gateway.dialect(head.path).id_field
     ours = respond(
         response,

@@ -18,6 +18,7 @@ class Request:
         remote: Where the client is.
         started: When its head was complete, in monotonic seconds.
         user: Whose token it carried.
+        digest: The SHA-256 of a tunnel's token; None where none was needed.
         provider: Where it went.
         host: The provider's host, once it was asked.
         upstream: The connection that serves it now.
@@ -29,6 +30,7 @@ class Request:
     """
 
     __slots__ = (
+        "digest",
         "gateway",
         "head",
         "head_at",
@@ -63,6 +65,7 @@ class Request:
         self.remote = remote
         self.started = started
         self.user = ""
+        self.digest: bytes | None = None
         self.provider = ""
         self.host = ""
         self.upstream: UpstreamConnection | None = None

@@ -30,6 +30,7 @@ T = TypeVar("T")
 SWEEP_S: Final = 1.0
 _ACCEPTS_A_TURN: Final = 64
 _NO_LONGER_FULL: Final = 0.9  # until then one line in the log is enough
+_GOODBYE_S: Final = 1.0  # for whoever was told that we go, and for what is still to be sent
 _SHOWN_BODY_BYTES: Final = 4096
 _TELLING: Final = 8  # a shorter beginning of a token tells nothing, see ``Secret.beginning``
 
@@ -82,9 +83,14 @@ class Server:
         self._sweeper = self.loop.create_task(self._sweep_forever())
         self._accept_on()
 
-    def use_tls(self, tls: ssl.SSLContext) -> None:
-        """Use another certificate for connections from now on."""
+    def go_by(self, gateway: Gateway, tls: ssl.SSLContext | None, *, max_connections: int) -> None:
+        """Use another configuration for what begins from now on; what runs ends as it began."""
+        self.gateway = gateway
+        self.pool.keep_only(gateway.origins)
+        for client in self._clients:
+            client.reconsider(gateway)
         self._tls = tls
+        self._max_connections = max_connections
 
     def _accept_on(self) -> None:
         if not self._accepting and not self.draining:
@@ -261,10 +267,12 @@ class Server:
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
-        self.pool.close()
         with suppress(TimeoutError):  # whatever hangs, a renewal in flight is still to be finished
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(_GOODBYE_S):
                 await self._alone.wait()
+        for client in tuple(self._clients):
+            client.transport.abort()
+        self.pool.close()
         await asyncio.sleep(0)
 
     @property

@@ -5,6 +5,8 @@ A connection lives through these phases, as often as it is reused:
     IDLE ──ask──► ASKED ──head──► HEADED ──relay──► ANSWERING ──end──► DONE ──► IDLE
                                        (any) ──lost──► LOST
 
+After a 101 that was asked for, the connection is a tunnel's (``proxy.tunnel``) and serves nothing else again.
+
 Rule 1: A body is passed on, not parsed. With a Content-Length its bytes are counted;
 chunks are walked in C, before the bytes are written, never after.
 
@@ -80,6 +82,7 @@ class UpstreamConnection(Receiver):
     """A connection to one origin.
 
     Attributes:
+        transport: The transport, as asyncio gave it.
         origin: Where it leads.
         phase: Where it is in its life.
         idle_since: When it was last given back to the pool, in monotonic seconds.
@@ -109,6 +112,7 @@ class UpstreamConnection(Receiver):
         "_sent",
         "_stalled_since",
         "_to_head",
+        "_upgrade",
         "_waiter",
         "_watcher",
         "idle_since",
@@ -150,7 +154,15 @@ class UpstreamConnection(Receiver):
 
     # Asking
 
-    def ask(self, client: Downstream, *, to_head: bool, head_timeout_s: float, idle_timeout_s: float) -> None:
+    def ask(
+        self,
+        client: Downstream,
+        *,
+        to_head: bool,
+        head_timeout_s: float,
+        idle_timeout_s: float,
+        upgrade: bool = False,
+    ) -> None:
         """Begin a request for ``client``; its bytes follow through ``write``.
 
         Args:
@@ -158,11 +170,13 @@ class UpstreamConnection(Receiver):
             to_head: It is a HEAD, so no body will follow.
             head_timeout_s: How long to wait for the response's head, once the request was sent.
             idle_timeout_s: The longest silence inside the response.
+            upgrade: It asks for a WebSocket, so a 101 is an answer.
         """
         self._reset()
         self.phase = Phase.ASKED
         self._client = client
         self._to_head = to_head
+        self._upgrade = upgrade
         self._head_timeout_s = head_timeout_s
         self._idle_timeout_s = idle_timeout_s
 
@@ -271,6 +285,11 @@ class UpstreamConnection(Receiver):
         return self.phase is Phase.LOST or self.transport.is_closing()
 
     @property
+    def write_paused(self) -> bool:
+        """The provider reads more slowly than the client sends."""
+        return self._stalled_since != NEVER
+
+    @property
     def has_ended(self) -> bool:
         """The whole response was passed on."""
         return self._ended
@@ -352,7 +371,7 @@ class UpstreamConnection(Receiver):
                 self._fail(exc)
                 return
             raw = raw[end + 4 :]
-            if head.status >= 200:
+            if head.status >= 200 or (head.status == 101 and self._upgrade):
                 break
             self._interim += 1
             if head.status == 101 or self._interim > _INTERIM_RESPONSES:
@@ -454,6 +473,20 @@ class UpstreamConnection(Receiver):
         self._reset()
         self.phase = Phase.IDLE
         self.idle_since = now
+
+    def wind_up(self) -> None:
+        """Close as soon as what was written has been sent, within limits."""
+        if self.phase is not Phase.LOST:
+            self._client = None
+            self.phase = Phase.DONE
+            self._deadline = self._clock.monotonic() + STALL_S
+            self.transport.close()
+
+    def switch(self) -> bytes:
+        """Be one end of a tunnel from now on, with its deadlines. Return what came behind the 101."""
+        self._client = None
+        early, self._raw = self._raw, b""
+        return early
 
     def leave(self) -> None:
         """The client is gone or has its answer: tell it nothing more."""

@@ -44,9 +44,17 @@ _FOR_ANOTHER_HOST: Final = frozenset(
 )
 
 # What Connection may not remove: a client could strip what frames or addresses its request.
+# The other three are no fields here: two are options, and Upgrade has rules of its own.
 _NEVER_NAMED: Final = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"authorization", b"close", b"keep-alive", b""}
+    {b"host", b"content-length", b"transfer-encoding", b"authorization"}
+    | {b"close", b"keep-alive", b"upgrade", b""}
 )
+
+# A WebSocket's handshake keeps these two (RFC 6455, 4.1) and loses its extensions:
+# frames that only the two ends can read could not be metered.
+_HANDSHAKE: Final = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
+_SWITCHING: Final = frozenset({b"connection", b"upgrade"})
+_ONLY_UPGRADE: Final = frozenset({b"upgrade"})
 
 # Looked at by the head parser, the admission or the exchange, and passed on.
 _LOOKED_AT: Final = frozenset(
@@ -57,6 +65,9 @@ _LOOKED_AT: Final = frozenset(
         b"origin",
         b"x-stainless-timeout",
         b"x-stainless-read-timeout",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-version",
     }
 )
 
@@ -121,11 +132,19 @@ class RequestRules:
         configured: The operator's ``headers``: set, or removed where None. Applied
             before ours, so they can never displace a credential.
         changes: The provider's own.
+        handshake: For requests that ask for a WebSocket.
     """
 
     __slots__ = ("_adds_encoding", "_ends", "_families", "_fates", "_members")
 
-    def __init__(self, *, host: bytes, configured: Mapping[bytes, bytes | None], changes: Changes) -> None:
+    def __init__(
+        self,
+        *,
+        host: bytes,
+        configured: Mapping[bytes, bytes | None],
+        changes: Changes,
+        handshake: bool = False,
+    ) -> None:
         put: dict[bytes, bytes] = {}
         spelled: dict[bytes, bytes] = {}
         drop = set(_DROPPED_FROM_REQUESTS | changes.drop)
@@ -136,7 +155,7 @@ class RequestRules:
                 drop.add(lower)
             else:
                 put[lower], spelled[lower] = value, name
-        for name, value in ((b"Host", host), *changes.put):
+        for name, value in ((b"Host", host), *changes.put, *(_HANDSHAKE if handshake else ())):
             put[name.lower()], spelled[name.lower()] = value, name
         for name in tuple(members):
             if name in put:
@@ -145,6 +164,8 @@ class RequestRules:
         # The last word counts: what is put is put, although the client's is dropped.
         fates: dict[bytes, bytes | _Fate] = dict.fromkeys(_LOOKED_AT, _PASSES)
         fates[b"accept-encoding"] = _RESTRICTED
+        if handshake:
+            fates[b"sec-websocket-extensions"] = _DROPPED
         fates[b"transfer-encoding"] = b": chunked"  # our own framing, in the client's place
         fates.update(dict.fromkeys(members, _COMPLETED))
         fates.update((name, _DROPPED) for name in drop if not name.endswith(b"*"))
@@ -228,7 +249,15 @@ class RequestRules:
         return b"\r\n".join(lines)
 
 
-def respond(head: ResponseHead, *, id_field: bytes, request_id: str, decoded: bool, close: bool) -> bytes:
+def respond(
+    head: ResponseHead,
+    *,
+    id_field: bytes,
+    request_id: str,
+    decoded: bool = False,
+    close: bool = False,
+    switching: bool = False,
+) -> bytes:
     """Return the response head as it goes to the client, blank line included.
 
     Args:
@@ -238,11 +267,14 @@ def respond(head: ResponseHead, *, id_field: bytes, request_id: str, decoded: bo
         request_id: Our id.
         decoded: A chunked body is taken apart on its way, for an HTTP/1.0 client.
         close: The client's connection ends with this response.
+        switching: It is a 101 that opens a WebSocket.
     """
     raw = head.raw
     named = head.options - _NEVER_NAMED
     gone = _starts_of(named, raw) if named else []
     for start, name, _ in head.notable:
+        if switching and name in _SWITCHING and (name == b"upgrade" or head.options == _ONLY_UPGRADE):
+            continue
         if (
             name in _DROPPED_FROM_RESPONSES
             or (name == b"transfer-encoding" and (decoded or head.length != CHUNKED))
@@ -254,6 +286,8 @@ def respond(head: ResponseHead, *, id_field: bytes, request_id: str, decoded: bo
         added = b"\r\n" + id_field + b": " + request_id.encode("ascii")
     if close:
         added += b"\r\nConnection: close"
+    elif switching and head.options != _ONLY_UPGRADE:
+        added += b"\r\nConnection: Upgrade"
     is_http11 = raw.startswith(b"HTTP/1.1")
     if is_http11 and not gone and not added:
         return raw
