@@ -1,45 +1,206 @@
-"""``ai-mux check``: what would go wrong, before it does, and the command that mends it."""
+"""``ai-mux check``: what would go wrong, before it does, and the command that mends it.
 
-import time
-from collections.abc import Mapping
+``examine`` finds, ``as_text`` and ``as_json`` say it: the first to a person, the second to a
+program, in a shape that stays.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
 
 import click
 
-from ai_mux.app import credential_path
-from ai_mux.config import Config
+from ai_mux.assembly import place_of
+from ai_mux.config import Config, ProviderConfig
+from ai_mux.credentials.api_key import KeyIssuer
+from ai_mux.credentials.oauth import Issuer
+from ai_mux.errors import ConfigError
+from ai_mux.login import command_for, token_command_for
+from ai_mux.outbound import chosen_proxy
 from ai_mux.providers.base import Provider
-from ai_mux.storage.inspect import Finding, Level, inspect
+from ai_mux.storage.inspect import Finding, Inspection, Level, inspect
 
-_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
+_COLOURS: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
+_CONFIGURATION: Final = "configuration"
 
 
-def report(config: Config, providers: Mapping[str, Provider]) -> int:
-    """Print what there is to say about a configuration and its credentials.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """One provider's credential, as it was found.
 
-    Returns:
-        The exit code: 1 if something must be mended, else 0.
+    Attributes:
+        provider: Its name.
+        file: Where the credential is, or belongs.
+        inspection: What was found there.
     """
-    found = [("configuration", finding) for finding in _configuration(config)]
+
+    provider: str
+    file: Path
+    inspection: Inspection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """Everything that was found.
+
+    Attributes:
+        findings: Each with what it is about: ``configuration``, or a provider's name.
+        credentials: One for each configured provider.
+    """
+
+    findings: tuple[tuple[str, Finding], ...]
+    credentials: tuple[Examined, ...] = field(default=())
+
+    @property
+    def is_ok(self) -> bool:
+        """Nothing has to be mended; there may be warnings."""
+        return all(finding.level is not Level.ERROR for _, finding in self.findings)
+
+
+def examine(
+    config: Config, providers: Mapping[str, Provider], *, now: float, environ: Mapping[str, str]
+) -> Examination:
+    """Look at a configuration and its credentials. Writes nothing, and asks no network.
+
+    Args:
+        config: What would be served.
+        providers: By name.
+        now: Seconds since 1970.
+        environ: The environment, which may name proxies.
+    """
+    found = [(_CONFIGURATION, finding) for finding in _configuration(config)]
+    examined = []
+    logins: dict[str, str] = {}
     for one in config.providers:
-        provider = providers[one.name]
-        path = credential_path(config, one, provider)
-        found += [(one.name, finding) for finding in inspect(path, provider.issuer, now=time.time())]
-    width = max(len(about) for about, _ in found)
-    for about, finding in found:
-        level = click.style(f"{finding.level.value:<7}", fg=_COLOURS[finding.level])
-        click.echo(f"{level}  {about:<{width}}  {finding.text}")
-        if finding.mend is not None:
-            click.echo(f"{'':<{7 + 2 + width + 2}}mend it: {finding.mend}")
-    return int(any(finding.level is Level.ERROR for _, finding in found))
+        place = place_of(config.state_dir, one, providers)
+        issuer: Issuer = KeyIssuer() if place.api_key else providers[one.name].issuer
+        login = None if place.api_key else command_for(one.name, config.source)
+        inspection = inspect(
+            place.path,
+            issuer,
+            now=now,
+            login=login,
+            new_token=token_command_for(one.name, config.source),
+            is_ours=not place.api_key,
+        )
+        examined.append(Examined(provider=one.name, file=place.path, inspection=inspection))
+        found += [(one.name, finding) for finding in inspection.findings]
+        # The configuration refuses two that name one file, but this may be another's default.
+        real = os.path.realpath(place.path)
+        if not place.api_key and (first := logins.setdefault(real, one.name)) != one.name:
+            text = f"its credential file is also that of {first}: {place.path}"
+            found.append((one.name, _error(text, "give each provider a `credentials` file of its own")))
+        found += [(one.name, finding) for finding in _way(one, providers[one.name], inspection, environ)]
+    return Examination(findings=tuple(found), credentials=tuple(examined))
 
 
-def _configuration(config: Config) -> list[Finding]:
-    found = [Finding(level=Level.WARNING, text=sentence) for sentence in config.warnings]
+def unreadable(problem: ConfigError) -> Examination:
+    """Return what is to be said of a configuration that cannot be used."""
+    return Examination(findings=tuple((_CONFIGURATION, _error(line, None)) for line in problem.lines))
+
+
+def _configuration(config: Config) -> Iterator[Finding]:
+    source = "no configuration file, all defaults" if config.source is None else str(config.source)
+    names = ", ".join(one.name for one in config.providers) or "no provider"
+    scheme = "HTTP" if config.tls is None else "HTTPS"
+    yield _ok(f"{source}: serves {names} over {scheme} on {config.listen.text}; users: {len(config.users)}")
+    for sentence in config.warnings:
+        yield Finding(level=Level.WARNING, text=sentence)
     if not config.users:
         reach = "every local program" if config.listen.is_local else "EVERYONE WHO REACHES IT"
         text = f"no users are configured: {reach} may use the credentials through {config.listen.text}"
-        found.append(Finding(level=Level.WARNING, text=text, mend="add `users`, each with a token"))
-    source = "the defaults" if config.source is None else str(config.source)
-    names = ", ".join(one.name for one in config.providers) or "no provider"
-    served = f"{source} serves {names} on {config.listen.text}; users: {len(config.users)}"
-    return [Finding(level=Level.OK, text=served), *found]
+        yield Finding(level=Level.WARNING, text=text, mend="add `users`, each with a token")
+
+
+def _way(
+    one: ProviderConfig, provider: Provider, inspection: Inspection, environ: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Say where requests go, through what, and what of it users reach."""
+    credential = inspection.credential
+    api_key = one.api_key_file is not None if credential is None else credential.api_key
+    backend = provider.backend(api_key=api_key)
+    url = one.base_url or backend.base_url
+    try:
+        via = chosen_proxy(one.proxy, url, environ)
+    except ConfigError as exc:
+        yield _error(str(exc), "correct the variable, or unset it")
+        return
+    through = "" if via is None else f" through {via}{'' if one.proxy else ' (from the environment)'}"
+    served = "inference paths" if one.paths is None else f"paths: {', '.join(one.paths)}"
+    yield _ok(f"goes to {url}{through}; {'EVERY PATH' if one.paths == ('*',) else served}")
+
+
+# Saying it
+
+
+def as_text(examination: Examination, *, colour: bool) -> str:
+    """Return it for a person: one block for each thing that was looked at."""
+    lines: list[str] = []
+    files = {one.provider: str(one.file) for one in examination.credentials}
+    about = None
+    for name, finding in examination.findings:
+        if name != about:
+            lines += [*([""] if lines else []), f"{name}  {files.get(name, '')}".rstrip()]
+            about = name
+        level = f"{finding.level.value:<7}"
+        lines.append(
+            f"  {click.style(level, fg=_COLOURS[finding.level]) if colour else level}  {finding.text}"
+        )
+        if finding.mend is not None:
+            lines.append(f"           mend it: {finding.mend}")
+    return "\n".join([*lines, "", _verdict(examination), ""])
+
+
+def _verdict(examination: Examination) -> str:
+    levels = [finding.level for _, finding in examination.findings]
+    errors, warnings = levels.count(Level.ERROR), levels.count(Level.WARNING)
+    counts = [
+        f"{n} {word}{'s' if n > 1 else ''}" for n, word in ((errors, "error"), (warnings, "warning")) if n
+    ]
+    return f"{' and '.join(counts)}." if counts else "All is well."
+
+
+def as_json(examination: Examination) -> str:
+    """Return it for a program. The members are documented; more may come, and none goes."""
+    document = {
+        "ok": examination.is_ok,
+        "findings": [
+            {"about": about, "level": finding.level.value, "text": finding.text, "mend": finding.mend}
+            for about, finding in examination.findings
+        ],
+        "credentials": [_described(one) for one in examination.credentials],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _described(one: Examined) -> dict[str, object]:
+    credential, kind = one.inspection.credential, one.inspection.kind
+    return {
+        "provider": one.provider,
+        "file": str(one.file),
+        "kind": None if kind is None else kind.value,
+        "account": None if credential is None else credential.owner,
+        "plan": None if credential is None else credential.plan,
+        "fresh_until": None if credential is None else _iso(credential.expires_at),
+        "renewable": credential is not None and credential.refresh is not None,
+    }
+
+
+def _iso(at: float | None) -> str | None:
+    """Return RFC 3339 in the local zone, or None where there is no such time."""
+    try:
+        return None if at is None else datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _ok(text: str) -> Finding:
+    return Finding(level=Level.OK, text=text)
+
+
+def _error(text: str, mend: str | None) -> Finding:
+    return Finding(level=Level.ERROR, text=text, mend=mend)

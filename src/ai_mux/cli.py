@@ -4,8 +4,10 @@ Exit codes: 0 all is well, 1 it failed (for ``check``: a finding that must be
 mended), 2 the command or the configuration is wrong.
 """
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
@@ -13,8 +15,10 @@ from typing import Final, NoReturn
 import click
 
 from ai_mux import __version__
+from ai_mux.client_config import CLIENTS
 from ai_mux.config import KEYS, Config, load
 from ai_mux.errors import AiMuxError, ConfigError
+from ai_mux.logs.log import wants_colour
 from ai_mux.providers import PROVIDERS
 
 _CONFIG: Final = click.option(
@@ -24,6 +28,15 @@ _CONFIG: Final = click.option(
     metavar="FILE",
     help="The configuration, YAML or JSON. Without it all defaults apply.",
 )
+
+# What a person may call a provider: its client, its vendor.
+_PROVIDER_OF: Final = {
+    "claude-code": "claude",
+    "anthropic": "claude",
+    "codex": "chatgpt",
+    "openai": "chatgpt",
+    "gpt": "chatgpt",
+}
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,17 +61,76 @@ def cli(context: click.Context, path: Path | None) -> None:
 
 @cli.command()
 @_CONFIG
-def check(path: Path | None) -> None:
-    """Check the configuration and the credentials, without starting."""
-    from ai_mux.check import report  # noqa: PLC0415 - only this command needs it
+@click.option("--json", "as_json", is_flag=True, help="For a program: one JSON object.")
+def check(path: Path | None, *, as_json: bool) -> None:
+    """Check configuration and credentials.
 
-    raise SystemExit(report(_load(path), PROVIDERS))
+    Starts nothing, writes nothing and asks no network. Exit code 1: something must be mended.
+    """
+    from ai_mux import check  # noqa: PLC0415 - only this command needs it
+
+    try:
+        found = check.examine(_load(path), PROVIDERS, now=time.time(), environ=os.environ)
+    except ConfigError as exc:
+        if as_json:
+            click.echo(check.as_json(check.unreadable(exc)), nl=False)
+        raise
+    colour = wants_colour(sys.stdout, os.environ)
+    click.echo(
+        check.as_json(found) if as_json else check.as_text(found, colour=colour), nl=False, color=colour
+    )
+    raise SystemExit(0 if found.is_ok else 1)
+
+
+@cli.command()
+@click.argument("provider", type=click.Choice(["claude", "chatgpt"]))
+@_CONFIG
+@click.option(
+    "--browser/--no-browser", default=None, help="Whether a browser can be opened. Default: found out."
+)
+@click.option("--force", is_flag=True, help="Replace a login that still works, without asking.")
+@click.option("--token-stdin", is_flag=True, help="claude: keep the token that `claude setup-token` printed.")
+def login(provider: str, path: Path | None, *, browser: bool | None, force: bool, token_stdin: bool) -> None:
+    """Log in to a provider, for ai-mux alone.
+
+    The vendor's own client, Claude Code or Codex, runs on this terminal, and its login goes into
+    ai-mux's own directory.
+    """
+    from ai_mux.login import keep_token, log_in  # noqa: PLC0415 - see above
+
+    if not token_stdin:
+        log_in(_load(path), PROVIDERS[provider], browser=browser, force=force)
+    elif provider == "claude":
+        keep_token(_load(path), PROVIDERS[provider], sys.stdin)
+    else:
+        raise click.UsageError("--token-stdin is for claude: no other provider has long-lived tokens")
+
+
+@cli.command("client-config")
+@click.argument("client", type=click.Choice(CLIENTS))
+@_CONFIG
+@click.option("--user", metavar="NAME", help="Whose token, of the configuration's users.")
+@click.option("--url", metavar="URL", help="Where clients reach this server, if not where it listens.")
+@click.option("--settings-json", is_flag=True, help="claude-code: what goes into its settings.json instead.")
+def client_config(
+    client: str, path: Path | None, *, user: str | None, url: str | None, settings_json: bool
+) -> None:
+    """Print a client's settings for this server."""
+    from ai_mux.client_config import settings  # noqa: PLC0415 - see above
+
+    made = settings(client, _load(path), user=user, url=url, settings_json=settings_json)
+    click.echo(made.text, nl=False)
+    for note in made.notes:
+        click.echo(f"note: {note}", err=True)
 
 
 @cli.command()
 @click.option("--once", is_flag=True, help="End after the first answer.")
 def demo(*, once: bool) -> None:
-    """Try ai-mux in ten seconds: no credentials, no network, a made-up provider."""
+    """Try ai-mux in ten seconds.
+
+    Needs no credentials and no network: the provider is a made-up one.
+    """
     from ai_mux.demo import run_demo  # noqa: PLC0415 - see above
     from ai_mux.proxy.engine import chosen  # noqa: PLC0415 - see above
 
@@ -101,6 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _right_way(given: Sequence[str]) -> str:
     """Return the right form of a command line that was wrong."""
+    if given[:1] == ["login"] and (meant := _PROVIDER_OF.get("".join(given[1:2]).lower())):
+        return f"The provider is called {meant}: ai-mux login {meant}"
     if "demo" in given and any(word.startswith("--config") for word in given):
         return "The demo brings its own configuration: ai-mux demo"
     for word in given:
@@ -113,6 +187,8 @@ def _right_way(given: Sequence[str]) -> str:
             return "The server has no verb of its own: ai-mux --config FILE"
         if Path(word).suffix in {".yaml", ".yml", ".json"} and "--config" not in given:
             return f"Did you mean: ai-mux --config {word}"
+    if given and given[0] in cli.commands:
+        return f"Usage: ai-mux {given[0]} …; ai-mux {given[0]} --help tells more."
     return f"Usage: ai-mux --config FILE, or ai-mux {'|'.join(cli.commands)}; ai-mux --help tells more."
 
 
