@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tomllib
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
@@ -143,6 +144,36 @@ async def test_claude_refuses_what_the_real_one_refuses(provider, http, changed,
     assert body["request_id"] == response.headers["request-id"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "status", "kind"),
+    [
+        ({}, 200, None),
+        ({"x_api_key": "sk-ant-someone-elses"}, 401, "authentication_error"),
+        ({"authorization": "Bearer made-up"}, 401, "authentication_error"),
+        ({"anthropic_beta": "oauth-2025-04-20"}, 400, "invalid_request_error"),
+        ({"anthropic_version": None}, 400, "invalid_request_error"),
+    ],
+)
+async def test_claude_takes_its_api_key_where_nothing_of_a_login_is_beside_it(
+    provider, http, changed, status, kind
+):
+    without_login = {"authorization": None, "anthropic_beta": None, "x_api_key": provider.claude_key}
+    fields = claude_fields(provider, **without_login | changed)
+    response, text = await post(http, f"{provider.claude_url}/v1/messages", MESSAGE, fields)
+    assert (response.status, json.loads(text).get("error", {}).get("type")) == (status, kind)
+
+
+async def test_claude_takes_no_oauth_token_as_an_api_key_and_no_api_key_as_a_token(provider, http):
+    swapped = [
+        {"authorization": None, "anthropic_beta": None, "x_api_key": provider.claude_login.access},
+        {"authorization": f"Bearer {provider.claude_key}"},
+    ]
+    for changed in swapped:
+        fields = claude_fields(provider, **changed)
+        response, _ = await post(http, f"{provider.claude_url}/v1/messages", MESSAGE, fields)
+        assert response.status == 401
+
+
 @pytest.mark.parametrize("missing", ["model", "max_tokens", "messages"])
 async def test_a_message_needs_its_required_fields(provider, http, missing):
     body = {name: value for name, value in MESSAGE.items() if name != missing}
@@ -221,23 +252,111 @@ async def test_the_subscription_lists_models_and_compacts(provider, http):
     assert json.loads(text)["output"][0]["type"] == "compaction"
 
 
-async def test_a_tolerant_subscription_takes_what_the_api_takes(http):
-    provider = SimulatedProvider(pace_s=0, tolerant=True)
+# Over a WebSocket
+
+
+@pytest.fixture
+def dial(http):
+    """Connect to where a response is asked for, and return a function that asks and hears to the end."""
+
+    @asynccontextmanager
+    async def connected(base: str, fields: dict[str, str]):
+        async with http.ws_connect(f"{base}/responses", headers=fields) as socket:
+
+            async def ask(frame: object) -> list[dict]:
+                await socket.send_json(frame)
+                heard = []
+                while not heard or heard[-1]["type"] not in {"response.completed", "error"}:
+                    heard.append(await socket.receive_json(timeout=10))
+                return heard
+
+            yield ask
+
+    return connected
+
+
+CREATE = {"type": "response.create"} | RESPONSE
+
+
+async def test_a_websocket_carries_the_events_of_the_stream(provider, http, dial):
+    fields = chatgpt_fields(provider)
+    _, streamed = await post(http, f"{provider.chatgpt_url}/responses", RESPONSE, fields)
+    async with dial(provider.chatgpt_url, fields) as ask:
+        heard = await ask(CREATE)
+    assert [event["type"] for event in heard] == [event["type"] for event in events(streamed)]
+    assert [event.keys() for event in heard] == [event.keys() for event in events(streamed)]
+    assert "".join(event.get("delta", "") for event in heard) == TEXT
+
+
+async def test_a_warm_up_says_nothing_and_can_be_gone_on_from(provider, dial):
+    async with dial(provider.chatgpt_url, chatgpt_fields(provider)) as ask:
+        begun, done = await ask(CREATE | {"generate": False})
+        assert (begun["type"], done["type"]) == ("response.created", "response.completed")
+        assert done["response"]["output"] == []
+        *_, answered = await ask(CREATE | {"previous_response_id": done["response"]["id"]})
+    assert answered["response"]["output"][0]["content"][0]["text"] == TEXT
+    assert answered["response"]["previous_response_id"] == done["response"]["id"]
+
+
+async def test_what_one_websocket_was_answered_another_one_does_not_know(provider, dial):
+    fields = chatgpt_fields(provider)
+    async with dial(provider.chatgpt_url, fields) as ask, dial(provider.chatgpt_url, fields) as ask_other:
+        *_, done = await ask(CREATE)
+        (refused,) = await ask_other(CREATE | {"previous_response_id": done["response"]["id"]})
+    assert (refused["status"], refused["error"]["code"]) == (400, "previous_response_not_found")
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        ([], "response.create"),
+        ({"type": "response.steer"}, "response.create"),
+        ({name: value for name, value in CREATE.items() if name != "model"}, "model"),
+        (CREATE | {"store": True}, "Store must be set to false"),
+    ],
+)
+async def test_a_frame_that_is_refused_ends_nothing(provider, dial, frame, said):
+    async with dial(provider.chatgpt_url, chatgpt_fields(provider)) as ask:
+        (refused,) = await ask(frame)
+        assert (refused["type"], refused["status"]) == ("error", 400)
+        assert said in refused["error"]["message"]
+        assert (await ask(CREATE))[-1]["type"] == "response.completed"
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"), [({"authorization": None}, 401), ({"chatgpt_account_id": None}, 403)]
+)
+async def test_a_handshake_is_refused_as_a_request_is(provider, dial, changed, status):
+    with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
+        async with dial(provider.chatgpt_url, chatgpt_fields(provider, **changed)):
+            pass
+    assert raised.value.status == status
+
+
+async def test_a_websocket_that_is_open_does_not_keep_the_provider_from_stopping(dial):
+    provider = SimulatedProvider(pace_s=0)
     await provider.start()
-    try:
-        url, body = f"{provider.chatgpt_url}/responses", {"model": "gpt-5.5", "input": "hi"}
-        _, text = await post(http, url, body, chatgpt_fields(provider))
-    finally:
-        await provider.stop()
-    assert json.loads(text)["output"][0]["content"][0]["text"] == TEXT
+    async with dial(provider.chatgpt_url, chatgpt_fields(provider)) as ask:
+        await ask(CREATE)
+        async with asyncio.timeout(10):
+            await provider.stop()
 
 
-@pytest.mark.parametrize("version", ["", "/v1"])
-async def test_the_api_takes_plain_and_stored_responses_and_chat_completions(provider, http, version):
-    base, fields = provider.openai_url + version, chatgpt_fields(provider, chatgpt_account_id=None)
+# OpenAI's API
+
+
+def key_fields(provider: SimulatedProvider) -> dict[str, str]:
+    return {"authorization": f"Bearer {provider.openai_key}"}
+
+
+async def test_the_api_takes_plain_and_stored_responses_and_chat_completions(provider, http, dial):
+    base, fields = f"{provider.openai_url}/v1", key_fields(provider)
     _, text = await post(http, f"{base}/responses", {"model": "gpt-5.5", "input": "hi"}, fields)
     assert json.loads(text)["status"] == "completed"
     assert json.loads(text)["store"] is True
+    async with dial(base, fields) as ask:
+        *_, done = await ask({"type": "response.create", "model": "gpt-5.5", "input": "hi"})
+    assert done["response"]["output"][0]["content"][0]["text"] == TEXT
 
     chat = {"model": "gpt-5.5", "messages": MESSAGE["messages"]}
     _, text = await post(http, f"{base}/chat/completions", chat, fields)
@@ -255,6 +374,16 @@ async def test_the_api_takes_plain_and_stored_responses_and_chat_completions(pro
         assert (await response.json())["object"] == "model"
     async with http.get(f"{base}/models/none", headers=fields) as response:
         assert response.status == 404
+
+
+async def test_the_api_takes_no_login_and_the_subscription_no_api_key(provider, http):
+    login = chatgpt_fields(provider)
+    response, text = await post(http, f"{provider.openai_url}/v1/responses", RESPONSE, login)
+    assert (response.status, json.loads(text)["error"]["code"]) == (401, "invalid_api_key")
+    response, text = await post(
+        http, f"{provider.chatgpt_url}/responses", RESPONSE, login | key_fields(provider)
+    )
+    assert (response.status, json.loads(text)["error"]["code"]) == (401, "token_expired")
 
 
 async def test_words_come_one_by_one(http):
@@ -462,7 +591,8 @@ def test_the_configuration_to_go_on_with_loads(tmp_path, monkeypatch):
 def test_the_settings_to_try_are_well_formed():
     address = "http://127.0.0.1:8080"
     codex = tomllib.loads(guide.codex(address))
-    assert codex["model_providers"][codex["model_provider"]]["base_url"] == f"{address}/chatgpt/v1"
+    ours = codex["model_providers"][codex["model_provider"]]
+    assert (ours["base_url"], ours["supports_websockets"]) == (f"{address}/chatgpt/v1", True)
     for program in (guide.python_anthropic(address), guide.python_openai(address)):
         compile(program, "guide", "exec")
 

@@ -14,16 +14,20 @@ the last lines of the run then say so. With AI_MUX_CLIENTS=required it is a fail
 import contextlib
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from engine.conftest import certificate
 from gateway_process import Gateway, running
 from vendor_clients import Clients, Finished, NotInstalled, installed, run
 
 from ai_mux.demo import SimulatedProvider
+
+__all__ = ["certificate"]
 
 _NOT_RUN: Final = pytest.StashKey[str]()
 
@@ -50,29 +54,47 @@ Serve = Callable[..., Awaitable[Gateway]]
 
 @pytest.fixture
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    """Return a function that starts a gateway before a provider, with chatgpt's ``settings``.
+    """Return a function that starts a provider, which speaks TLS if given a context, and a gateway before it.
 
-    Both end with the test.
+    ``openai`` sends chatgpt's requests to OpenAI's API instead of the subscription's backend.
+    ``claude`` and the other keywords, chatgpt's, are settings of those providers; a setting
+    ``api_key`` is written to an ``api_key_file``. Everything ends with the test.
     """
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(provider: SimulatedProvider, **settings: Any) -> Gateway:
-            await provider.start()
+        async def start(
+            provider: SimulatedProvider,
+            *,
+            tls: ssl.SSLContext | None = None,
+            openai: bool = False,
+            claude: dict[str, Any] | None = None,
+            **chatgpt: Any,
+        ) -> Gateway:
+            await provider.start(tls=tls)
             stack.push_async_callback(provider.stop)
-            provider.write_credentials(tmp_path / "state")
-            claude = {
-                "name": "claude",
-                "base_url": provider.claude_url,
-                "token_url": provider.claude_token_url,
+            if not (tmp_path / "state").exists():
+                provider.write_credentials(tmp_path / "state")
+            configured = {
+                "claude": {"base_url": provider.claude_url, "token_url": provider.claude_token_url},
+                "chatgpt": {
+                    "base_url": provider.openai_url if openai else provider.chatgpt_url,
+                    "token_url": provider.chatgpt_token_url,
+                },
             }
-            chatgpt = {
-                "name": "chatgpt",
-                "base_url": provider.chatgpt_url,
-                "token_url": provider.chatgpt_token_url,
-            } | settings
-            return await stack.enter_async_context(running(tmp_path, providers=[claude, chatgpt]))
+            for name, settings in (("claude", claude or {}), ("chatgpt", chatgpt)):
+                configured[name] |= {"name": name} | settings
+                if "api_key" in configured[name]:
+                    configured[name]["api_key_file"] = _file(tmp_path, name, configured[name].pop("api_key"))
+            return await stack.enter_async_context(running(tmp_path, providers=list(configured.values())))
 
         yield start
+
+
+def _file(directory: Path, name: str, key: str) -> str:
+    file = directory / f"{name}-api-key"
+    file.touch(0o600)
+    file.write_text(key + "\n")
+    return str(file)
 
 
 @pytest.fixture

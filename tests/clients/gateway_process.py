@@ -15,6 +15,7 @@ from typing import Any, Final
 TOKEN: Final = "made-up-user-token-of-alice"
 STRANGER: Final = "made-up-token-of-a-stranger"
 
+_PASSED: Final = frozenset({"PATH", "AI_MUX_ENGINE"})
 _START_LIMIT_S: Final = 20
 _STOP_LIMIT_S: Final = 30  # shutdown_timeout is 10 s by default
 
@@ -68,7 +69,7 @@ class Gateway:
 @contextlib.asynccontextmanager
 async def running(directory: Path, *, providers: list[dict[str, Any]]) -> AsyncIterator[Gateway]:
     """Run ``python -m ai_mux`` with one user and ``directory``/state until the block ends."""
-    config, log = directory / "config.json", directory / "gateway.log"
+    config = directory / "config.json"
     config.touch(0o600)
     config.write_text(json.dumps({
         "listen": "127.0.0.1:0",
@@ -76,16 +77,39 @@ async def running(directory: Path, *, providers: list[dict[str, Any]]) -> AsyncI
         "providers": providers,
         "users": [{"name": "alice", "token": TOKEN}],
     }))  # fmt: skip
+    async with _process(config, directory / "gateway.log") as gateway:
+        yield gateway
+
+
+@contextlib.asynccontextmanager
+async def restarted(gateway: Gateway, directory: Path) -> AsyncIterator[Gateway]:
+    """Stop a gateway as who does not wait for its requests to end, and run it again at the same address."""
+    gateway.program.terminate()
+    async with asyncio.timeout(_STOP_LIMIT_S):
+        while '"stopping"' not in gateway.log.read_text():
+            assert gateway.program.returncode is None, gateway.log.read_text()
+            await asyncio.sleep(0.02)
+    await gateway.stop()
+    config = directory / "config.json"
+    configured = json.loads(config.read_text())
+    config.write_text(json.dumps(configured | {"listen": gateway.url.removeprefix("http://")}))
+    async with _process(config, directory / "gateway-again.log") as again:
+        yield again
+
+
+@contextlib.asynccontextmanager
+async def _process(config: Path, log: Path) -> AsyncIterator[Gateway]:
+    passed = {name: os.environ[name] for name in _PASSED & os.environ.keys()}
     with log.open("wb") as stderr:
         program = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "ai_mux", "--config", str(config), stdin=subprocess.DEVNULL, stderr=stderr,
-            env={"PATH": os.environ["PATH"], "HOME": str(directory)},
+            env={"HOME": str(config.parent)} | passed,
         )  # fmt: skip
     gateway = Gateway(log=log, program=program)
     try:
         async with asyncio.timeout(_START_LIMIT_S):
             while not gateway.addresses():
-                assert program.returncode is None, log.read_text()
+                assert gateway.program.returncode is None, gateway.log.read_text()
                 await asyncio.sleep(0.02)
         yield gateway
     finally:

@@ -107,13 +107,55 @@ async def test_openai_raises_its_own_error_with_our_request_id(gateway):
     assert raised.value.request_id.startswith("amx_")
 
 
-# openai, plain, on a backend that takes it
+# With API keys on the server
 
 
-async def test_openai_gets_a_plain_response_where_all_paths_are_open_and_the_backend_tolerates_it(serve):
-    gateway = await serve(SimulatedProvider(pace_s=0, tolerant=True), paths="all")
-    async with chatgpt_at(gateway) as client:
-        response = await client.responses.create(model="gpt-5.5", input="say hi")
+@pytest.fixture
+async def keyed(serve):
+    """A gateway with an API key for each provider, where a login's fields would be refused."""
+    provider = SimulatedProvider(pace_s=0)
+    return await serve(
+        provider, openai=True, api_key=provider.openai_key, claude={"api_key": provider.claude_key}
+    )
 
-    assert "ai-mux" in response.output_text
-    assert await gateway.requests() == [("POST", "/chatgpt/v1/responses", 200)]
+
+async def test_anthropic_is_served_with_the_servers_api_key(keyed):
+    url = f"{keyed.url}/claude"
+    async with anthropic.AsyncAnthropic(base_url=url, api_key=TOKEN, max_retries=0) as client:
+        plain = await client.messages.create(model="claude-sonnet-5", max_tokens=100, messages=_QUESTION)
+        async with client.messages.stream(
+            model="claude-sonnet-5", max_tokens=100, messages=_QUESTION
+        ) as stream:
+            streamed = await stream.get_final_text()
+        counted = await client.messages.count_tokens(model="claude-sonnet-5", messages=_QUESTION)
+        models = [model.id async for model in client.models.list()]
+
+    assert "ai-mux" in plain.content[0].text
+    assert streamed == plain.content[0].text
+    assert counted.input_tokens > 0
+    assert models
+
+
+async def test_openai_gets_plain_and_stored_responses_with_the_servers_api_key(keyed):
+    async with chatgpt_at(keyed) as client:
+        plain = await client.responses.create(model="gpt-5.5", input="say hi")
+        async with client.responses.stream(model="gpt-5.5", input="say hi") as stream:
+            streamed = await stream.get_final_response()
+
+    assert "ai-mux" in plain.output_text
+    assert plain.store is True
+    assert streamed.output_text == plain.output_text
+    assert await keyed.requests() == [("POST", "/chatgpt/v1/responses", 200)] * 2
+
+
+async def test_openai_gets_chat_completions_and_models_with_the_servers_api_key(keyed):
+    async with chatgpt_at(keyed) as client:
+        plain = await client.chat.completions.create(model="gpt-5.5", messages=_QUESTION)
+        chunks = await client.chat.completions.create(model="gpt-5.5", messages=_QUESTION, stream=True)
+        streamed = "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
+        models = [model.id async for model in client.models.list()]
+        one = await client.models.retrieve(models[0])
+
+    assert "ai-mux" in plain.choices[0].message.content
+    assert streamed == plain.choices[0].message.content
+    assert one.id == models[0]

@@ -10,15 +10,16 @@ from ai_mux.demo.logins import Login
 from ai_mux.demo.serving import bearer, guarded, json_object, renewed, stream
 from ai_mux.demo.words import new_id, tokens_in
 
-# Without it the real API takes no subscription's token.
+# Without it the real API takes no subscription's token; an API key has nothing to do with it.
 _OAUTH_BETA: Final = "oauth-2025-04-20"
 
 
 class ClaudeApi:
-    """Messages, token counts, models and the token endpoint of one made-up account."""
+    """Messages, token counts, models and the token endpoint, for one made-up account and one API key."""
 
-    def __init__(self, *, login: Login, clock: Clock, pace_s: float) -> None:
+    def __init__(self, *, login: Login, key: str, clock: Clock, pace_s: float) -> None:
         self._login = login
+        self._key = key
         self._clock = clock
         self._pace_s = pace_s
 
@@ -33,14 +34,19 @@ class ClaudeApi:
         ]
 
     def _refusal(self, request: web.Request) -> web.Response | None:
-        if "x-api-key" in request.headers:
-            return _error(401, "authentication_error", "invalid x-api-key")
-        if not self._login.accepts(bearer(request)):
+        fields = request.headers
+        betas = ",".join(fields.getall("anthropic-beta", ()))
+        with_login = _OAUTH_BETA in [beta.strip() for beta in betas.split(",")]
+        if keys := fields.getall("x-api-key", []):
+            if keys != [self._key] or "Authorization" in fields:
+                return _error(401, "authentication_error", "invalid x-api-key")
+            if with_login:
+                return _error(400, "invalid_request_error", f"{_OAUTH_BETA} is not for API keys")
+        elif not self._login.accepts(bearer(request)):
             return _error(401, "authentication_error", "Invalid bearer token")
-        betas = ",".join(request.headers.getall("anthropic-beta", ()))
-        if _OAUTH_BETA not in [beta.strip() for beta in betas.split(",")]:
+        elif not with_login:
             return _error(401, "authentication_error", "OAuth authentication is currently not supported.")
-        if "anthropic-version" not in request.headers:
+        if "anthropic-version" not in fields:
             return _error(400, "invalid_request_error", "anthropic-version: header is required")
         return None
 

@@ -50,6 +50,7 @@ name = "ai-mux"
 base_url = "{address}/chatgpt/v1"
 wire_api = "responses"
 env_key = "AI_MUX_TOKEN"
+supports_websockets = true
 """
 
 

@@ -1,7 +1,8 @@
 """What a simulated OpenAI says, the API and the subscription's backend: bodies and events as data, no I/O.
 
 A streamed response is the whole sequence that Codex and the SDKs expect, usage
-figures included; the plain one holds the same text and figures.
+figures included, and the same events go over a WebSocket; the plain one holds the
+same text and figures.
 """
 
 import secrets
@@ -16,38 +17,38 @@ MODELS: Final = ("gpt-5.5", "gpt-5.5-mini")
 # Responses
 
 
-def response(model: str, input_tokens: int, *, store: bool) -> Json:
+def response(asked: Json, input_tokens: int) -> Json:
     """Return a whole response, as ``stream: false`` gives it."""
-    blank = _blank_response(model, store=store)
-    return _completed(blank, _output_item(new_id("msg_")), input_tokens)
+    return _completed(_blank_response(asked), [_output_item(new_id("msg_"))], input_tokens)
 
 
-def response_events(model: str, input_tokens: int, *, store: bool) -> Iterator[bytes]:
-    """Yield the events of a streamed response, one word each."""
-    blank = _blank_response(model, store=store)
-    item_id = new_id("msg_")
-    item = _output_item(item_id)
+def response_events(asked: Json, input_tokens: int) -> Iterator[Json]:
+    """Yield the events of a response, one word each; of a warm-up, its beginning and end."""
+    for number, event in enumerate(_events(asked, input_tokens)):
+        yield {"type": event["type"], "sequence_number": number, **event}
+
+
+def _events(asked: Json, input_tokens: int) -> Iterator[Json]:
+    blank = _blank_response(asked)
+    yield {"type": "response.created", "response": blank}
+    # What Codex sends ahead of its first question, over a WebSocket, so that the model has read it by then.
+    if asked.get("generate") is False:
+        yield {"type": "response.completed", "response": _completed(blank, [], input_tokens)}
+        return
+    yield {"type": "response.in_progress", "response": blank}
+
+    item = _output_item(new_id("msg_"))
     part = {"type": "output_text", "text": TEXT, "annotations": [], "logprobs": []}
-    at = {"item_id": item_id, "output_index": 0, "content_index": 0}
-
-    events: list[tuple[str, Json]] = [
-        ("response.created", {"response": blank}),
-        ("response.in_progress", {"response": blank}),
-        (
-            "response.output_item.added",
-            {"output_index": 0, "item": {**item, "status": "in_progress", "content": []}},
-        ),
-        ("response.content_part.added", {**at, "part": {**part, "text": ""}}),
-    ]
-    events += [("response.output_text.delta", {**at, "delta": word, "logprobs": []}) for word in WORDS]
-    events += [
-        ("response.output_text.done", {**at, "text": TEXT, "logprobs": []}),
-        ("response.content_part.done", {**at, "part": part}),
-        ("response.output_item.done", {"output_index": 0, "item": item}),
-        ("response.completed", {"response": _completed(blank, item, input_tokens)}),
-    ]
-    for number, (event, data) in enumerate(events):
-        yield sse(event, {"type": event, "sequence_number": number, **data})
+    begun = {**item, "status": "in_progress", "content": []}
+    yield {"type": "response.output_item.added", "output_index": 0, "item": begun}
+    at = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    yield {"type": "response.content_part.added", **at, "part": {**part, "text": ""}}
+    for word in WORDS:
+        yield {"type": "response.output_text.delta", **at, "delta": word, "logprobs": []}
+    yield {"type": "response.output_text.done", **at, "text": TEXT, "logprobs": []}
+    yield {"type": "response.content_part.done", **at, "part": part}
+    yield {"type": "response.output_item.done", "output_index": 0, "item": item}
+    yield {"type": "response.completed", "response": _completed(blank, [item], input_tokens)}
 
 
 def compacted(input_tokens: int) -> Json:
@@ -77,7 +78,7 @@ def model_list() -> Json:
     return {"object": "list", "data": [model_entry(name) for name in MODELS]}
 
 
-def _blank_response(model: str, *, store: bool) -> Json:
+def _blank_response(asked: Json) -> Json:
     return {
         "id": new_id("resp_"),
         "object": "response",
@@ -88,12 +89,12 @@ def _blank_response(model: str, *, store: bool) -> Json:
         "instructions": None,
         "max_output_tokens": None,
         "metadata": {},
-        "model": model,
+        "model": asked.get("model"),
         "output": [],
         "parallel_tool_calls": True,
-        "previous_response_id": None,
+        "previous_response_id": asked.get("previous_response_id"),
         "reasoning": {"effort": None, "summary": None},
-        "store": store,
+        "store": asked.get("store") is not False,
         "temperature": 1.0,
         "text": {"format": {"type": "text"}},
         "tool_choice": "auto",
@@ -109,9 +110,9 @@ def _output_item(item_id: str) -> Json:
     return {"id": item_id, "type": "message", "role": "assistant", "status": "completed", "content": [part]}
 
 
-def _completed(blank: Json, item: Json, input_tokens: int) -> Json:
-    usage = _usage(input_tokens, tokens_in(TEXT))
-    return {**blank, "status": "completed", "output": [item], "usage": usage}
+def _completed(blank: Json, output: list[Json], input_tokens: int) -> Json:
+    usage = _usage(input_tokens, tokens_in(TEXT) if output else 0)
+    return {**blank, "status": "completed", "output": output, "usage": usage}
 
 
 def _usage(input_tokens: int, output_tokens: int) -> Json:

@@ -31,8 +31,8 @@ def bearer(request: web.Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def json_object(raw: bytes) -> Json:
-    """Return a body's JSON object, or an empty one, which then lacks what is required."""
+def json_object(raw: bytes | str) -> Json:
+    """Return a body's or frame's JSON object, or an empty one, which then lacks what is required."""
     try:
         body = json.loads(raw)
     except ValueError:
