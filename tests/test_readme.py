@@ -51,14 +51,6 @@ def test_the_readmes_tls_configuration_lacks_nothing_but_the_certificate(read, b
     assert all(re.search(r"tls\.(cert|key)_path", line) for line in caught.value.lines)
 
 
-def test_the_readmes_hand_written_credential_is_one_that_is_never_renewed():
-    (block,) = blocks("json")
-    credential = PROVIDERS["claude"].issuer.read(block.replace("the token", "made-up-token").encode())
-
-    assert credential.access.reveal() == "made-up-token"
-    assert (credential.refresh, credential.expires_at) == (None, None)
-
-
 def test_the_readme_lists_the_ten_fields_that_never_change():
     table = (ROOT / "README.md").read_text()
     rows = dict(re.findall(r"^\| `([a-z_.]+)` +\| [a-z]+ +\| `([^`]*)` +\|", table, re.MULTILINE))
