@@ -38,12 +38,14 @@ class Target:
     Attributes:
         port: On 127.0.0.1.
         path: The request target, with the proxy's prefix.
+        tunnel: The request target for a WebSocket; None where none can pass.
         token: What the client presents.
         tls: How to speak TLS to it; None for plain HTTP.
     """
 
     port: int
     path: str
+    tunnel: str | None
     token: str
     tls: ssl.SSLContext | None = None
 
@@ -88,7 +90,7 @@ class Stopwatch:
 
 
 class Client(asyncio.Protocol):
-    """One connection. What travels on it is for the kinds below, and in ``streams``, to say.
+    """One connection. What travels on it is for the kinds below, in ``streams`` and in ``tunnels`` to say.
 
     Attributes:
         finished: Done when this client's work is; holds a ``WrongAnswer`` when it failed.
@@ -109,12 +111,17 @@ class Client(asyncio.Protocol):
         """Keep the transport; sending begins when the work does."""
         self._transport = cast(asyncio.Transport, transport)
 
+    def number(self) -> int:
+        """Give the connection's next request a number that none had before."""
+        self._seq = next(_numbers)
+        return self._seq
+
     def send(self, task: bytes, body: bytes | None = None) -> None:
         """Send the next request, with the small body unless another is given.
 
         ``%d`` in ``task`` stands for the request's number.
         """
-        self._seq = seq = next(_numbers)
+        seq = self.number()
         body = traffic.request_body(seq) if body is None else body
         head = traffic.request_head(
             path=self._path, host=self._host, token=self._token, task=task % seq, seq=seq, length=len(body)

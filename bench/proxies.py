@@ -2,7 +2,8 @@
 
 All do comparable work: take off ``/claude``, set Authorization and Host, keep
 upstream connections alive, stream without buffering, write a log line a request
-to a file, and verify a TLS upstream against the same authority.
+to a file, and verify a TLS upstream against the same authority. ai-mux and nginx also
+relay WebSockets below ``/chatgpt``; the aiohttp proxy would write every frame anew.
 """
 
 import json
@@ -25,6 +26,7 @@ from measure import Process, free_port, running
 
 _HERE: Final = Path(__file__).parent
 _REQUEST_PATH: Final = "/v1/messages?beta=true"
+_BACKEND: Final = "/backend-api/codex"  # what takes the place of /chatgpt/v1
 
 # What a server's environment must not bring into the comparison: a proxy
 # setting or a home directory with somebody's credentials.
@@ -60,6 +62,7 @@ class Place:
         return Target(
             port=self.tls if tls else self.plain,
             path=_REQUEST_PATH,
+            tunnel=f"{_BACKEND}/responses",
             token=traffic.PROVIDER_TOKEN,
             tls=context,
         )
@@ -77,6 +80,11 @@ class Proxy:
     name: str
     engine: str | None = None
 
+    @property
+    def relays_tunnels(self) -> bool:
+        """It relays WebSockets."""
+        return self.name != "aiohttp"
+
     @contextmanager
     def started(self, place: Place, *, tls: bool) -> Iterator[tuple[Target, Process]]:
         """Run the program in front of the upstream. Raises NotStarted."""
@@ -89,32 +97,48 @@ class Proxy:
         with running(
             command, port=port, core=place.proxy_core, log=home / "log", environment=environment
         ) as process:
-            yield Target(port=port, path=f"/claude{_REQUEST_PATH}", token=traffic.USER_TOKEN), process
+            target = Target(
+                port=port,
+                path=f"/claude{_REQUEST_PATH}",
+                tunnel="/chatgpt/v1/responses" if self.relays_tunnels else None,
+                token=traffic.USER_TOKEN,
+            )
+            yield target, process
 
 
 _Command = tuple[list[str], dict[str, str]]
 
 
 def _ai_mux(home: Path, port: int, place: Place, tls: bool) -> _Command:
-    provider = {
-        "name": "claude",
-        "base_url": _origin(place, tls),
-        "token_url": f"http://127.0.0.1:{place.plain}/none",
-    }
+    common = {"token_url": f"http://127.0.0.1:{place.plain}/none"}
+    if tls:
+        common["ca_file"] = str(place.ca)
+    origin = _origin(place, tls)
     config = {
         "listen": f"127.0.0.1:{port}",
         "state_dir": str(home / "state"),
         "log_level": "info",
-        "providers": [provider | ({"ca_file": str(place.ca)} if tls else {})],
+        "providers": [
+            {"name": "claude", "base_url": origin, **common},
+            {"name": "chatgpt", "base_url": origin + _BACKEND, **common},
+        ],
         "users": [{"name": "bench", "token": traffic.USER_TOKEN}],
     }
-    credential = {
+    expires_at = int(time.time()) + 30 * 86400
+    claude = {
         "accessToken": traffic.PROVIDER_TOKEN,
         "refreshToken": "bench-refresh-token-0123456789",
-        "expiresAt": int((time.time() + 30 * 86400) * 1000),
+        "expiresAt": expires_at * 1000,
+    }
+    chatgpt = {
+        "access_token": traffic.PROVIDER_TOKEN,
+        "refresh_token": "bench-refresh-token-9876543210",
+        "expires_at": expires_at,
+        "account_id": "bench-account",
     }
     _private(home / "config.json", json.dumps(config))
-    _private(home / "state" / "claude" / ".credentials.json", json.dumps({"claudeAiOauth": credential}))
+    _private(home / "state" / "claude" / ".credentials.json", json.dumps({"claudeAiOauth": claude}))
+    _private(home / "state" / "chatgpt" / "auth.json", json.dumps(chatgpt))
     command = [sys.executable, "-m", "ai_mux", "--config", str(home / "config.json")]
     return command, _ENVIRONMENT | {"HOME": str(home)}
 
@@ -146,6 +170,10 @@ http {
     keepalive_requests 1000000000;
     keepalive_timeout 300s;
     tcp_nodelay on;
+    map $http_upgrade $connection_upstream {
+        default upgrade;
+        "" "";
+    }
     upstream provider {
         server 127.0.0.1:%(upstream)d;
         keepalive 512;
@@ -153,20 +181,24 @@ http {
     }
     server {
         listen 127.0.0.1:%(port)d backlog=4096;
+        proxy_http_version 1.1;
+        proxy_set_header Connection $connection_upstream;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Host "localhost:%(upstream)d";
+        proxy_set_header Authorization "Bearer %(token)s";
+        proxy_buffering off;
+        proxy_request_buffering off;
+        proxy_read_timeout 300s;
+        proxy_ssl_protocols TLSv1.3;
+        proxy_ssl_name localhost;
+        proxy_ssl_server_name on;
+        proxy_ssl_verify on;
+        proxy_ssl_trusted_certificate %(ca)s;
         location /claude/ {
             proxy_pass %(scheme)s://provider/;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host "localhost:%(upstream)d";
-            proxy_set_header Authorization "Bearer %(token)s";
-            proxy_buffering off;
-            proxy_request_buffering off;
-            proxy_read_timeout 300s;
-            proxy_ssl_protocols TLSv1.3;
-            proxy_ssl_name localhost;
-            proxy_ssl_server_name on;
-            proxy_ssl_verify on;
-            proxy_ssl_trusted_certificate %(ca)s;
+        }
+        location /chatgpt/v1/ {
+            proxy_pass %(scheme)s://provider%(backend)s/;
         }
     }
 }
@@ -185,6 +217,7 @@ def _nginx(home: Path, port: int, place: Place, tls: bool) -> _Command:
         "upstream": place.tls if tls else place.plain,
         "scheme": "https" if tls else "http",
         "token": traffic.PROVIDER_TOKEN,
+        "backend": _BACKEND,
         "ca": place.ca,
     }
     (home / "nginx.conf").write_text(_NGINX % values)

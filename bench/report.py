@@ -28,10 +28,10 @@ class Results:
     starts: dict[str, list[Start]] = field(default_factory=dict)
     spoken: dict[str, str] = field(default_factory=dict)
 
-    def ratios(self, work: str, proxy: str, to: str) -> list[float]:
-        """Return ``proxy``'s CPU time as a multiple of ``to``'s, round by round."""
-        samples = self.flowing.get(work, {})
-        pairs = zip(samples.get(proxy, ()), samples.get(to, ()), strict=False)
+    def ratios(self, work: str, proxy: str, to: str, *, at: str | None = None) -> list[float]:
+        """Return ``proxy``'s CPU time as a multiple of ``to``'s (at the work ``at``), round by round."""
+        samples = self.flowing.get(work, {}).get(proxy, ())
+        pairs = zip(samples, self.flowing.get(at or work, {}).get(to, ()), strict=False)
         return [_per_unit(ours) / _per_unit(theirs) for ours, theirs in pairs]
 
     def added_p50_us(self, work: str, proxy: str) -> list[float]:
@@ -78,11 +78,29 @@ def _cpu(work: str, to: str, limit: float) -> Bar:
     )
 
 
+def _frame(work: str, limit: float) -> Bar:
+    return Bar(
+        work=work,
+        what="CPU × sse",
+        limit=limit,
+        values=lambda results, proxy: results.ratios(work, proxy, proxy, at=_event_work(work)),
+    )
+
+
+def _event_work(work: str) -> str:
+    """Return the work of whose event a frame of ``work`` is a multiple: of the same size and pace."""
+    return work.replace("ws", "sse", 1)
+
+
 def _memory(work: str, limit: float) -> Bar:
     def values(results: Results, proxy: str) -> list[float]:
         return [found / 1024 for found in results.silent.get(work, {}).get(proxy, ())]
 
-    return Bar(work=work, what="KiB a stream", limit=limit, values=values)
+    return Bar(work=work, what=_memory_unit(work), limit=limit, values=values)
+
+
+def _memory_unit(work: str) -> str:
+    return "KiB a tunnel" if "ws" in work else "KiB a stream"
 
 
 BARS: Final = (
@@ -95,11 +113,14 @@ BARS: Final = (
         limit=0.15,
         values=lambda results, proxy: [us / 1000 for us in results.added_p50_us("sse", proxy)],
     ),
+    _frame("ws", 1.3),
     _cpu("upload", "nginx", 1.0),
     _cpu("json, 32, TLS", "nginx", 3.0),
     _cpu("sse, TLS", "nginx", 2.2),
+    _frame("ws, TLS", 1.3),
     _cpu("upload, TLS", "nginx", 1.3),
     _memory("idle", 16),
+    _memory("idle, ws", 16),
     _memory("idle, TLS", 56),
     Bar(
         work="idle",
@@ -147,15 +168,20 @@ def verdicts(results: Results, proxy: str) -> Iterator[tuple[Bar, Sequence[float
 
 # Where latency is a proxy's own: with more connections at once it is the time in
 # a queue, and with TLS to the upstream the client's own TLS would be subtracted.
-_WAITED_FOR: Final = frozenset({"json, 1", "sse"})
+_WAITED_FOR: Final = frozenset({"json, 1", "sse", "ws"})
 
-_UNITS: Final = {"json": ("µs/request", 1e-3), "sse": ("µs/event", 1e-3), "upload": ("s/GB", 1.0)}
+_UNITS: Final = {
+    "json": ("µs/request", 1e-3),
+    "sse": ("µs/event", 1e-3),
+    "ws": ("µs/frame", 1e-3),
+    "upload": ("s/GB", 1.0),
+}
 """By kind of workload: what CPU time is shown in, and how many of it one nanosecond a unit is."""
 
 
 def figures(results: Results) -> str:
     """Return the table of what was measured: medians, with the lowest and highest in brackets."""
-    heads = ("work", "proxy", "CPU", "", "× nginx", "per s", "p50 µs", "p99 µs", "added p50 µs")
+    heads = ("work", "proxy", "CPU", "", "× nginx", "× sse", "per s", "p50 µs", "p99 µs", "added p50 µs")
     return (
         _table(heads, _flowing_rows(results)) + "\n\n" + _table(("", "proxy", "", ""), _other_rows(results))
     )
@@ -172,6 +198,9 @@ def _flowing_rows(results: Results) -> Iterator[Sequence[str]]:
                 "" if proxy == DIRECT else _spread([_per_unit(sample) * scale for sample in taken]),
                 "" if proxy == DIRECT else unit,
                 "" if proxy == DIRECT else _spread(results.ratios(work, proxy, "nginx")),
+                _spread(results.ratios(work, proxy, proxy, at=_event_work(work)))
+                if work.startswith("ws") and proxy != DIRECT
+                else "",
                 f"{rate / 2**20:,.0f} MiB" if unit == "s/GB" else f"{rate:,.0f}",
                 f"{statistics.median(sample.p50_us for sample in taken):,.0f}",
                 f"{statistics.median(sample.p99_us for sample in taken):,.0f}",
@@ -182,7 +211,7 @@ def _flowing_rows(results: Results) -> Iterator[Sequence[str]]:
 def _other_rows(results: Results) -> Iterator[Sequence[str]]:
     for work, by_proxy in results.silent.items():
         for proxy, found in by_proxy.items():
-            yield work, proxy, _spread([each / 1024 for each in found]), "KiB a stream"
+            yield work, proxy, _spread([each / 1024 for each in found]), _memory_unit(work)
     for proxy, held in results.held.items():
         yield "idle", proxy, f"{held:,}", "streams held at once"
     for proxy, starts in results.starts.items():

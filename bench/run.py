@@ -1,6 +1,6 @@
 """The benchmark: ai-mux against nginx, an aiohttp proxy and no proxy, in one run.
 
-    python bench/run.py [--quick] [--only json,sse,upload,tls,idle,start] [--rounds N] [--out FILE.json]
+    python bench/run.py [--quick] [--only json,sse,ws,upload,tls,idle,start] [--rounds N] [--out FILE.json]
                         [--engines asyncio,uvloop,…] [--proxies ai-mux,nginx,aiohttp] [--keep]
 
 Needs Linux, two cores and openssl; nginx is left out, with a warning, where it is
@@ -36,8 +36,10 @@ import workloads
 from load import WrongAnswer
 from measure import NotStarted, free_port
 from proxies import Place, Proxy, nginx, upstream
+from streams import Stream
+from tunnels import Tunnel
 
-_PARTS: Final = ("json", "sse", "upload", "tls", "idle", "start")
+_PARTS: Final = ("json", "sse", "ws", "upload", "tls", "idle", "start")
 _PROXIES: Final = ("ai-mux", "nginx", "aiohttp")
 _ENGINES: Final = ("asyncio", "uvloop", "aiofastnet", "uvloop+aiofastnet")
 _IDLE_ROUNDS: Final = 3  # memory hardly differs from one time to the next
@@ -46,7 +48,7 @@ _IDLE_ROUNDS: Final = 3  # memory hardly differs from one time to the next
 def main() -> int:
     """Run what the command line asks for; return the exit code."""
     options = _options()
-    # 2,000 streams are 2,000 descriptors here and 4,000 in the proxy.
+    # 2,000 streams or tunnels are 2,000 descriptors here and 4,000 in the proxy.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     directory = Path(tempfile.mkdtemp(prefix="ai-mux-bench-"))
@@ -175,9 +177,7 @@ async def _measure(
     if "idle" in only:
         for tls in upstreams:
             for _ in range(min(amounts.rounds, _IDLE_ROUNDS)):
-                for proxy in proxies:
-                    found = results.silent.setdefault(_named("idle", tls), {}).setdefault(proxy.name, [])
-                    found.append(await workloads.idle(place, proxy, tls=tls, n=amounts.silent))
+                await _measure_idle(place, proxies, amounts.silent, tls, results)
         for proxy in proxies:
             if amounts.hold and proxy.name.startswith("ai-mux"):
                 results.held[proxy.name] = await workloads.held(place, proxy, n=amounts.hold)
@@ -185,6 +185,16 @@ async def _measure(
         for _ in range(amounts.starts):
             for proxy in proxies:
                 results.starts.setdefault(proxy.name, []).append(await workloads.start(place, proxy))
+
+
+async def _measure_idle(
+    place: Place, proxies: Sequence[Proxy], n: int, tls: bool, results: report.Results
+) -> None:
+    for work, kind in (("idle", Stream), ("idle, ws", Tunnel)):
+        for proxy in proxies:
+            if kind is Stream or proxy.relays_tunnels:
+                found = results.silent.setdefault(_named(work, tls), {}).setdefault(proxy.name, [])
+                found.append(await workloads.idle(place, proxy, kind=kind, tls=tls, n=n))
 
 
 def _named(work: str, tls: bool) -> str:

@@ -1,8 +1,8 @@
-"""The benchmark's event streams: paced ones for CPU and latency, silent ones for memory."""
+"""What lasts: event streams, and what tunnels share with them. Paced for CPU, silent for memory."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import traffic
@@ -35,12 +35,13 @@ class _Dechunker:
         return content
 
 
-class _Stream(Client):
-    """Reads one event stream and compares every event.
+class Paced(Client):
+    """A connection on which the provider says things at their times.
 
     Attributes:
-        first: Done when the stream's first event is there.
+        first: Done when the first thing is there.
         last: Done when the last paced one is.
+        latencies_ns: From the provider's write to our read, of each but the first.
     """
 
     def __init__(self, target: Target) -> None:
@@ -49,16 +50,60 @@ class _Stream(Client):
         self.first: asyncio.Future[None] = loop.create_future()
         self.last: asyncio.Future[None] = loop.create_future()
         self.latencies_ns: list[int] = []
-        self._body = _Dechunker()
-        self._in_body = False
-        self._content = b""
         self._count = 0
         self._expected = 0
 
     def open(self, *, events: int = 0, interval_ms: int = 0, phase_ms: int = 0) -> None:
-        """Ask for a stream of ``events`` behind the first; with none, one that stays silent and open."""
+        """Ask for ``events`` things behind the first; with none, for silence on an open connection."""
         self._expected = events
-        self.send(b"sse %%d %d %d %d" % (events, interval_ms, phase_ms))
+        self.ask(b"%d %d %d" % (events, interval_ms, phase_ms))
+
+    def ask(self, pace: bytes) -> None:
+        """Send the request; ``pace`` is the end of its task."""
+        raise NotImplementedError
+
+    def heard(self, sent_ns: int, now_ns: int) -> None:
+        """Take note of the next thing, which was as expected."""
+        if self._count:
+            self.latencies_ns.append(now_ns - sent_ns)
+        else:
+            self.first.set_result(None)
+        if self._count == self._expected:
+            self.last.set_result(None)
+        self._count += 1
+
+    @property
+    def is_at_end(self) -> bool:
+        """All things were heard."""
+        return self._count > self._expected
+
+    def fail(self, why: str) -> None:
+        """End every wait with what went wrong."""
+        super().fail(why)
+        for waiting in (self.first, self.last):
+            if not waiting.done():
+                waiting.set_exception(WrongAnswer(why))
+
+    def close(self) -> None:
+        """Leave, whatever the state."""
+        super().close()
+        for waiting in (self.first, self.last):
+            if not waiting.cancel() and not waiting.cancelled():
+                waiting.exception()
+
+
+class Stream(Paced):
+    """Reads one event stream and compares every event."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self._body = _Dechunker()
+        self._in_body = False
+        self._content = b""
+
+    def ask(self, pace: bytes) -> None:
+        """Send the small request."""
+        self.send(b"sse %%d %b" % pace)
 
     def data_received(self, data: bytes) -> None:
         """Note when each event came."""
@@ -82,53 +127,41 @@ class _Stream(Client):
             if received != traffic.event(self._seq, self._count, sent_ns):
                 self.fail(f"another event than the provider's: {received!r}")
                 return
-            if self._count:
-                self.latencies_ns.append(now_ns - sent_ns)
-            if self._count == 0:
-                self.first.set_result(None)
-            if self._count == self._expected:
-                self.last.set_result(None)
-            self._count += 1
+            self.heard(sent_ns, now_ns)
         self._content = content
         if self._body.ended:
             self.finished.set_result(None)
 
-    def fail(self, why: str) -> None:
-        """End every wait with what went wrong."""
-        super().fail(why)
-        for waiting in (self.first, self.last):
-            if not waiting.done():
-                waiting.set_exception(WrongAnswer(why))
 
-    def close(self) -> None:
-        """Leave, whatever the state."""
-        super().close()
-        for waiting in (self.first, self.last):
-            if not waiting.cancel() and not waiting.cancelled():
-                waiting.exception()
-
-
-async def paced(target: Target, cpu_ns: CpuClock, *, streams: int, events: int, interval_ms: int) -> Sample:
-    """Read ``events`` from each of ``streams``, whose events are spread evenly over the interval.
+async def paced(
+    target: Target,
+    cpu_ns: CpuClock,
+    *,
+    kind: Callable[[Target], Paced],
+    n: int,
+    events: int,
+    interval_ms: int,
+) -> Sample:
+    """Hear ``events`` things on each of ``n`` connections, spread evenly over the interval.
 
     Latency is from the provider's write to our read. Opening and ending are not measured.
     """
-    async with opened(target, _Stream, streams) as clients:
+    async with opened(target, kind, n) as clients:
         for at, client in enumerate(clients):
-            client.open(events=events, interval_ms=interval_ms, phase_ms=at * interval_ms // streams)
+            client.open(events=events, interval_ms=interval_ms, phase_ms=at * interval_ms // n)
         await all_of(client.first for client in clients)
         watch = Stopwatch(cpu_ns)
         await all_of(client.last for client in clients)
         latencies_ns = [latency for client in clients for latency in client.latencies_ns]
-        sample = watch.stop(units=streams * events, latencies_ns=latencies_ns)
+        sample = watch.stop(units=n * events, latencies_ns=latencies_ns)
         await all_of(client.finished for client in clients)
         return sample
 
 
 @asynccontextmanager
-async def silent(target: Target, n: int) -> AsyncIterator[None]:
-    """Hold ``n`` open streams, each of which has said one event and now says nothing."""
-    async with opened(target, _Stream, n) as clients:
+async def silent(target: Target, kind: Callable[[Target], Paced], n: int) -> AsyncIterator[None]:
+    """Hold ``n`` open connections, on each of which one thing was said and now nothing more is."""
+    async with opened(target, kind, n) as clients:
         for at in range(0, n, 100):
             batch = clients[at : at + 100]
             for client in batch:

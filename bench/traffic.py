@@ -10,6 +10,7 @@ cuts, mixes or invents cannot look fast.
 
 Rule 3: a task fits into one field, ``X-Bench``, which every proxy passes on:
 ``json SEQ``, ``upload SEQ``, ``sse SEQ EVENTS INTERVAL_MS PHASE_MS`` and ``facts 0``.
+``frames`` adds ``ws``, which has the numbers of ``sse``.
 """
 
 import random
@@ -72,7 +73,7 @@ _REQUEST_HEAD: Final = (
 
 def request_head(*, path: bytes, host: bytes, token: bytes, task: bytes, seq: int, length: int) -> bytes:
     """Return a request's head for ``task``, announcing a body of ``length`` bytes."""
-    return _REQUEST_HEAD % (path, token, _mixed(seq), _mixed(seq + 1), host, task, length)
+    return _REQUEST_HEAD % (path, token, mixed(seq), mixed(seq + 1), host, task, length)
 
 
 _REQUEST_START: Final = (
@@ -85,8 +86,7 @@ _REQUEST_FILL: Final = REQUEST_BODY_BYTES - len(_REQUEST_START % 0) - len(_REQUE
 
 def request_body(seq: int) -> bytes:
     """Return the body, of ``REQUEST_BODY_BYTES``, of the small request with this number."""
-    at = seq * 37 % _WINDOW
-    return b"".join((_REQUEST_START % _mixed(seq), _TEXT[at : at + _REQUEST_FILL], _REQUEST_END % seq))
+    return b"".join((_REQUEST_START % mixed(seq), text(seq * 37, _REQUEST_FILL), _REQUEST_END % seq))
 
 
 # What the provider answers
@@ -125,11 +125,11 @@ _OK: Final = b"HTTP/1.1 200 OK\r\n"
 
 
 def _answer_head(seq: int, content_type: bytes, framing: bytes) -> bytes:
-    mixed = _mixed(seq)
+    odd = mixed(seq)
     return _OK + _ANSWER_FIELDS % (
         *(seq // 60 % 60, seq % 60, content_type, framing),
-        *(1795360000 + seq, mixed % 10000, 1795800000 + seq, mixed // 10000 % 10000, 1795360000 + seq),
-        *(mixed, mixed, seq, 20 + mixed % 900, 20 + mixed % 900, mixed),
+        *(1795360000 + seq, odd % 10000, 1795800000 + seq, odd // 10000 % 10000, 1795360000 + seq),
+        *(odd, odd, seq, 20 + odd % 900, 20 + odd % 900, odd),
     )
 
 
@@ -153,9 +153,8 @@ _ANSWER_FILL: Final = ANSWER_BODY_BYTES - len(_ANSWER_START % 0) - len(_ANSWER_E
 
 def answer_body(seq: int) -> bytes:
     """Return the body, of ``ANSWER_BODY_BYTES``, that answers the small request with this number."""
-    at = seq * 53 % _WINDOW
-    mixed = _mixed(seq) % 10**8
-    return b"".join((_ANSWER_START % seq, _TEXT[at : at + _ANSWER_FILL], _ANSWER_END % (mixed, seq % 10**8)))
+    tokens = mixed(seq) % 10**8, seq % 10**8
+    return b"".join((_ANSWER_START % seq, text(seq * 53, _ANSWER_FILL), _ANSWER_END % tokens))
 
 
 def upload_answer_body(seq: int) -> bytes:
@@ -173,8 +172,7 @@ _T_AT: Final = EVENT_BYTES - len(b"}\n\n") - 20
 
 def event(seq: int, n: int, sent_ns: int) -> bytes:
     """Return event ``n`` of a stream, of ``EVENT_BYTES``, written at ``sent_ns`` of the monotonic clock."""
-    at = (seq * 53 + n * 7) % _WINDOW
-    return _EVENT % (_TEXT[at : at + _EVENT_FILL], n, sent_ns)
+    return _EVENT % (text(seq * 53 + n * 7, _EVENT_FILL), n, sent_ns)
 
 
 def sent_ns(received: bytes) -> int:
@@ -190,6 +188,12 @@ def chunk(data: bytes) -> bytes:
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
-def _mixed(seq: int) -> int:
+def text(at: int, size: int) -> bytes:
+    """Return ``size`` bytes of words, others for each ``at``."""
+    at %= _WINDOW
+    return _TEXT[at : at + size]
+
+
+def mixed(seq: int) -> int:
     """Return 32 bits that look unlike those of the next number (Knuth's multiplicative hash)."""
     return seq * 2654435761 & 0xFFFFFFFF

@@ -2,9 +2,10 @@
 
     python bench/upstream.py --plain PORT --tls PORT --cert FILE --key FILE
 
-Speaks only what the benchmark's client says (see ``traffic``): one POST at a time
-on a connection, with Content-Length. Anything else, or a request that the proxy
-did not rewrite as it should, is answered with a 500 that says what was wrong.
+Speaks only what the benchmark's client says (see ``traffic`` and ``frames``): one
+POST at a time on a connection, with Content-Length, or a WebSocket. Anything else, or
+a request that the proxy did not rewrite as it should, is answered with a 500 that
+says what was wrong, or a tunnel's end that does.
 
 ``X-Bench: facts 0`` is answered with the TLS versions and ciphers of the
 connections since it was last asked, so that nobody compares unequal work.
@@ -15,9 +16,11 @@ import asyncio
 import json
 import ssl
 import time
+from collections.abc import Callable
 from typing import Final, cast
 
 import aiofastnet
+import frames
 import traffic
 import uvloop
 
@@ -25,7 +28,48 @@ _AUTHORIZATION: Final = b"\r\nauthorization: bearer " + traffic.PROVIDER_TOKEN.e
 _LENGTH: Final = b"\r\ncontent-length: "
 _TASK: Final = b"\r\nx-bench: "
 
+_HANDSHAKE: Final = b"get /backend-api/codex/responses http/1.1\r\n"
+_WEBSOCKET: Final = (b"\r\nconnection: upgrade\r\n", b"\r\nupgrade: websocket\r\n")
+_KEY: Final = b"\r\nsec-websocket-key: "
+
 _tls_seen: set[str] = set()
+
+
+class Pace:
+    """Says things at their times: nothing at first, ``events`` things an interval apart, nothing, the end.
+
+    With 0 events it says nothing for good.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[int], None],
+        end: Callable[[], None],
+        *,
+        events: int,
+        interval_ms: int,
+        phase_ms: int,
+    ) -> None:
+        self._say = say
+        self._end = end
+        self._events = events
+        self._interval_s = interval_ms / 1000
+        self._loop = asyncio.get_running_loop()
+        self._start = self._loop.time() + traffic.QUIET_S + phase_ms / 1000
+        self._timer = self._loop.call_at(self._start, self._next, 1) if events else None
+
+    def _next(self, n: int) -> None:
+        if n > self._events:
+            self._end()
+            return
+        self._say(n)
+        due = self._start + n * self._interval_s + (traffic.QUIET_S if n == self._events else 0)
+        self._timer = self._loop.call_at(due, self._next, n + 1)
+
+    def stop(self) -> None:
+        """Say nothing more: nobody listens."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Conversation(asyncio.Protocol):
@@ -39,7 +83,7 @@ class Conversation(asyncio.Protocol):
         self._expected = b""
         self._received = 0
         self._in_body = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._pace: Pace | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note how the connection is protected."""
@@ -50,8 +94,8 @@ class Conversation(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop a stream that nobody reads."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._pace is not None:
+            self._pace.stop()
 
     # Reading a request
 
@@ -64,10 +108,32 @@ class Conversation(asyncio.Protocol):
                 self._pieces = data
                 return
             self._pieces = b""
-            if not self._head(data[: end - 2].lower()):
+            head, data = data[: end - 2], data[end:]
+            if head.lower().startswith(_HANDSHAKE):
+                self._switch(head, data)
                 return
-            data = data[end:]
+            if not self._head(head.lower()):
+                return
         self._body(data)
+
+    def _switch(self, head: bytes, rest: bytes) -> None:
+        """Make a tunnel of the connection."""
+        lower = head.lower()
+        key_at, task_at = lower.find(_KEY), lower.find(_TASK)
+        if _AUTHORIZATION not in lower:
+            self._refuse("the provider's token is missing")
+            return
+        if key_at < 0 or task_at < 0 or not all(field in lower for field in _WEBSOCKET):
+            self._refuse("no WebSocket handshake, or no X-Bench")
+            return
+        seq, *pace = (int(number) for number in _value(lower, task_at, _TASK).split()[1:])
+        if _value(head, key_at, _KEY) != frames.key(seq):
+            self._refuse("another Sec-WebSocket-Key than the client's")
+            return
+        tunnel = Tunnel(self._transport, seq, *pace)
+        self._transport.set_protocol(tunnel)
+        if rest:
+            tunnel.data_received(rest)
 
     def _head(self, head: bytes) -> bool:
         length_at = head.find(_LENGTH)
@@ -78,11 +144,11 @@ class Conversation(asyncio.Protocol):
             return self._refuse("the provider's token is missing")
         if length_at < 0 or task_at < 0:
             return self._refuse("no Content-Length, or no X-Bench")
-        self._task = head[task_at + len(_TASK) : head.find(b"\r\n", task_at + 2)].split()
+        self._task = _value(head, task_at, _TASK).split()
         self._seq = int(self._task[1])
         kind = self._task[0]
         self._expected = traffic.UPLOAD_BODY if kind == b"upload" else traffic.request_body(self._seq)
-        length = int(head[length_at + len(_LENGTH) : head.find(b"\r\n", length_at + 2)])
+        length = int(_value(head, length_at, _LENGTH))
         if length != len(self._expected):
             return self._refuse("another Content-Length than the client's")
         self._received = 0
@@ -121,26 +187,55 @@ class Conversation(asyncio.Protocol):
             self._stream(*(int(number) for number in self._task[2:]))
 
     def _stream(self, events: int, interval_ms: int, phase_ms: int) -> None:
-        """Send one event, be quiet, send ``events`` at their times, be quiet, end.
-
-        With 0 events it is quiet for good.
-        """
+        """Send one event at once, and the others at their times."""
         first = traffic.chunk(traffic.event(self._seq, 0, time.monotonic_ns()))
         self._transport.write(traffic.stream_head(self._seq) + first)
-        if events:
-            loop = asyncio.get_running_loop()
-            start = loop.time() + traffic.QUIET_S + phase_ms / 1000
-            self._timer = loop.call_at(start, self._event, loop, start, 1, events, interval_ms / 1000)
+        self._pace = Pace(self._event, self._last, events=events, interval_ms=interval_ms, phase_ms=phase_ms)
 
-    def _event(
-        self, loop: asyncio.AbstractEventLoop, start: float, n: int, events: int, interval_s: float
-    ) -> None:
-        if n > events:
-            self._transport.write(traffic.LAST_CHUNK)
-            return
+    def _event(self, n: int) -> None:
         self._transport.write(traffic.chunk(traffic.event(self._seq, n, time.monotonic_ns())))
-        due = start + n * interval_s + (traffic.QUIET_S if n == events else 0)
-        self._timer = loop.call_at(due, self._event, loop, start, n + 1, events, interval_s)
+
+    def _last(self) -> None:
+        self._transport.write(traffic.LAST_CHUNK)
+
+
+class Tunnel(asyncio.Protocol):
+    """A connection after its handshake: frames go out at their times, and what comes in is compared."""
+
+    def __init__(
+        self, transport: asyncio.Transport, seq: int, events: int, interval_ms: int, phase_ms: int
+    ) -> None:
+        self._transport = transport
+        self._seq = seq
+        self._expected = frames.all_of_client(seq, events)
+        self._received = 0
+        transport.write(frames.switched(seq) + frames.from_provider(seq, 0, time.monotonic_ns()))
+        self._pace = Pace(self._say, self._end, events=events, interval_ms=interval_ms, phase_ms=phase_ms)
+
+    def _say(self, n: int) -> None:
+        self._transport.write(frames.from_provider(self._seq, n, time.monotonic_ns()))
+
+    def _end(self) -> None:
+        self._transport.write(frames.closing(self._received))
+
+    def data_received(self, data: bytes) -> None:
+        """Compare the client's frames."""
+        if data != self._expected[self._received : self._received + len(data)]:
+            self._transport.write(frames.objection("another byte than the client's"))
+            self._transport.close()
+            return
+        self._received += len(data)
+        if self._received == len(self._expected):
+            self._transport.close()  # both close frames were sent (RFC 6455, section 7.1.1)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Say nothing more."""
+        self._pace.stop()
+
+
+def _value(head: bytes, at: int, name: bytes) -> bytes:
+    """Return the value of the field that begins ``at``, whose name is written as in ``_TASK``."""
+    return head[at + len(name) : head.find(b"\r\n", at + len(name))]
 
 
 async def serve(*, plain: int, tls: int, cert: str, key: str) -> None:

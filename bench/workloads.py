@@ -19,12 +19,14 @@ from typing import Final
 import load
 import streams
 import traffic
+import tunnels
 from load import CpuClock, Sample, Target
 from measure import Process
 from proxies import Place, Proxy
 
 DIRECT: Final = "direct"
 
+Kind = Callable[[Target], streams.Paced]
 Work = Callable[[Target, CpuClock], Awaitable[Sample]]
 Samples = dict[str, dict[str, list[Sample]]]
 """By workload, then by proxy (or ``DIRECT``): one sample a round."""
@@ -37,9 +39,10 @@ class Amounts:
     Attributes:
         rounds: How often everything is repeated.
         requests: Small requests over 32 and 256 connections; a half of it over one.
-        streams, events, interval_ms: Paced streams, the events of each, and how far these are apart.
+        streams, events, interval_ms: Paced streams, the events of each, and how far these are apart;
+            tunnels and frames likewise.
         uploads: Uploads, four at a time.
-        silent: Streams held open for their memory.
+        silent: Streams, and tunnels, held open for their memory.
         hold: Streams that ai-mux is asked to hold at once; 0 to leave that out.
         starts: Starts of each program.
     """
@@ -73,10 +76,11 @@ def flowing(amounts: Amounts, only: Sequence[str]) -> dict[str, Work]:
     if "json" in only:
         for connections, n in ((1, amounts.requests // 2), (32, amounts.requests), (256, amounts.requests)):
             works[f"json, {connections}"] = partial(load.requests, connections=connections, n=n)
-    if "sse" in only:
-        works["sse"] = partial(
-            streams.paced, streams=amounts.streams, events=amounts.events, interval_ms=amounts.interval_ms
-        )
+    paced = partial(streams.paced, n=amounts.streams, events=amounts.events, interval_ms=amounts.interval_ms)
+    if "sse" in only or "ws" in only:  # a frame is compared with an event of the same round
+        works["sse"] = partial(paced, kind=streams.Stream)
+    if "ws" in only:
+        works["ws"] = partial(paced, kind=tunnels.Tunnel)
     if "upload" in only:
         works["upload"] = partial(
             load.requests, connections=_UPLOADS_AT_ONCE, n=amounts.uploads, body=traffic.UPLOAD_BODY
@@ -109,6 +113,8 @@ async def rounds(
         for number in range(count):
             for work_name, work in works.items():
                 for name, target, cpu_ns in _from(runs, number):
+                    if work_name.startswith("ws") and target.tunnel is None:
+                        continue
                     sample = await _named(name, work(target, cpu_ns))
                     samples.setdefault(work_name, {}).setdefault(name, []).append(sample)
             print(
@@ -140,15 +146,15 @@ async def _named(name: str, work: Awaitable[Sample]) -> Sample:
         raise load.WrongAnswer(f"{name}: {error}") from error
 
 
-async def idle(place: Place, proxy: Proxy, *, tls: bool, n: int) -> float:
-    """Return the memory, in bytes, that each of ``n`` silent open streams takes in ``proxy``."""
+async def idle(place: Place, proxy: Proxy, *, kind: Kind, tls: bool, n: int) -> float:
+    """Return the memory, in bytes, that each of ``n`` silent open streams or tunnels takes in ``proxy``."""
     with proxy.started(place, tls=tls) as (target, process):
         # Whatever is loaded and allocated once shall be, before the first look.
         await _named(proxy.name, load.requests(target, process.cpu_ns, connections=16, n=100))
-        async with streams.silent(target, 16):
+        async with streams.silent(target, kind, 16):
             pass
         before = await _settled(process)
-        async with streams.silent(target, n):
+        async with streams.silent(target, kind, n):
             return (await _settled(process) - before) / n
 
 
@@ -171,7 +177,7 @@ async def held(place: Place, proxy: Proxy, *, n: int) -> int:
     with proxy.started(place, tls=False) as (target, process):
         n = min(n, (process.descriptor_limit() - 128) // 2 - 16)
         try:
-            async with streams.silent(target, n):
+            async with streams.silent(target, streams.Stream, n):
                 return n
         except load.WrongAnswer as error:
             print(f"{proxy.name} did not hold {n} streams: {error}", file=sys.stderr)
