@@ -53,6 +53,14 @@ class State(Enum):
     GONE = auto()
 
 
+# Looked up once, for the reason that ``proxy.upstream`` gives.
+_HEAD: Final = State.HEAD
+_BUSY: Final = State.BUSY
+_QUEUED: Final = State.QUEUED
+_LINGER: Final = State.LINGER
+_GONE: Final = State.GONE
+
+
 class ClientConnection(Receiver):
     """The connection of one client, from its first byte to its last.
 
@@ -98,7 +106,7 @@ class ClientConnection(Receiver):
         self._unwritten = 0
         self._write_paused_since = 0.0
         self.remote = ""
-        self.state = State.HEAD
+        self.state = _HEAD
         self.write_paused = False
 
     # What the transport says
@@ -118,7 +126,7 @@ class ClientConnection(Receiver):
         """Take bytes of a head, a body, or a request that must wait."""
         self._seen = True
         request = self._request
-        if self.state is State.QUEUED or (request is not None and request.upload.complete):
+        if self.state is _QUEUED or (request is not None and request.upload.complete):
             self._buffer += data
             if len(self._buffer) > REQUEST_HEAD_BYTES:
                 self._pause_reading()
@@ -130,7 +138,7 @@ class ClientConnection(Receiver):
                 return
             if request.upload.is_full:
                 self._pause_reading()
-        elif self.state is State.HEAD:
+        elif self.state is _HEAD:
             self._buffer = self._buffer + data if self._buffer else data
             self._next_request()
         else:
@@ -144,7 +152,7 @@ class ClientConnection(Receiver):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left."""
-        self.state = State.GONE
+        self.state = _GONE
         self._cancel()
         self._server.left(self)
 
@@ -161,7 +169,7 @@ class ClientConnection(Receiver):
         self.write_paused = False
         if self._request is not None and self._request.upstream is not None:
             self._request.upstream.resume_reading()
-        elif self.state is State.HEAD:
+        elif self.state is _HEAD:
             self._deadline = self._server.clock.monotonic() + self._patience_s
             self._resume_reading()
             if self._buffer:
@@ -205,7 +213,7 @@ class ClientConnection(Receiver):
             request_id=server.ids.next(),
             started=server.clock.monotonic(),
         )
-        self.state = State.BUSY
+        self.state = _BUSY
         self._deadline = NEVER
         self._quiet_since = request.started
         self._request = request
@@ -231,8 +239,8 @@ class ClientConnection(Receiver):
         self._cancel()
 
     def _go_on(self) -> None:
-        if self.state is State.QUEUED:
-            self.state = State.HEAD
+        if self.state is _QUEUED:
+            self.state = _HEAD
             if len(self._buffer) <= REQUEST_HEAD_BYTES:
                 self._resume_reading()
             self._next_request()
@@ -275,7 +283,7 @@ class ClientConnection(Receiver):
         """Wait for the next request, or close: the present one has its answer."""
         request, self._request, self._turn = self._request, None, None
         tunnel, self._tunnel = self._tunnel, None
-        if self.state is State.GONE:
+        if self.state is _GONE:
             return
         if not keep:
             if tunnel is not None:
@@ -286,10 +294,10 @@ class ClientConnection(Receiver):
         self._deadline = self._server.clock.monotonic() + self._patience_s
         if self._buffer:
             # Not from here: a client may pipeline thousands, each inside the one before.
-            self.state = State.QUEUED
+            self.state = _QUEUED
             self._server.loop.call_soon(self._go_on)
             return
-        self.state = State.HEAD
+        self.state = _HEAD
         self._resume_reading()
         if self._server.draining:
             self._close(unread=False)
@@ -302,7 +310,7 @@ class ClientConnection(Receiver):
                 reset tells the client that it was cut.
         """
         self._request = self._turn = self._tunnel = None
-        if self.state is State.GONE:
+        if self.state is _GONE:
             return
         if reset:
             sock = self.transport.get_extra_info("socket")
@@ -324,7 +332,7 @@ class ClientConnection(Receiver):
         """
         self._buffer = b""  # nothing more of it will be served
         self._resume_reading()
-        self.state = State.LINGER
+        self.state = _LINGER
         self._deadline = self._server.clock.monotonic() + (LINGER_S if unread else WRITE_STALL_S)
         if unread and self.transport.can_write_eof():
             with suppress(OSError):  # it has just gone, and ``connection_lost`` follows
@@ -369,7 +377,7 @@ class ClientConnection(Receiver):
             self._overdue()
         elif self.write_paused and self._has_stalled(now):
             self.transport.abort()
-        elif self.state is State.BUSY and self._request is not None and not self._request.upload.complete:
+        elif self.state is _BUSY and self._request is not None and not self._request.upload.complete:
             if self._seen and not self._read_paused:
                 self._seen = False
                 self._quiet_since = now
@@ -385,9 +393,9 @@ class ClientConnection(Receiver):
         return now - self._write_paused_since >= WRITE_STALL_S
 
     def _overdue(self) -> None:
-        if self.state is State.HEAD and self._buffer:
+        if self.state is _HEAD and self._buffer:
             self.refuse_unread(RequestTimeout())
-        elif self.state is State.HEAD:
+        elif self.state is _HEAD:
             self._close(unread=False)
         else:
             self.transport.abort()
@@ -401,11 +409,11 @@ class ClientConnection(Receiver):
     @property
     def is_busy(self) -> bool:
         """A request is being served."""
-        return self.state is State.BUSY
+        return self.state is _BUSY
 
     def drain(self) -> None:
         """Close an idle connection; a busy one ends with its answer."""
-        if self.state is State.HEAD and not self._buffer:
+        if self.state is _HEAD and not self._buffer:
             self._close(unread=False)
 
     def end(self) -> None:
@@ -413,6 +421,6 @@ class ClientConnection(Receiver):
         if self._tunnel is not None:
             self._tunnel.end()
             return
-        if self.state is State.BUSY:
+        if self.state is _BUSY:
             self._cancel()
         self.transport.abort()

@@ -259,7 +259,7 @@ class Gateway:
 
     def dialect(self, path: bytes) -> Dialect:
         """Return the error shape that the clients of ``path`` parse."""
-        return self.dialects.get(prefix_of(path), Dialect.OPENAI)
+        return self.dialects.get(prefix_of(path)) or Dialect.OPENAI
 
 
 def prefix_of(path: bytes) -> bytes:

@@ -63,6 +63,16 @@ class Phase(Enum):
     LOST = auto()
 
 
+# Looked up once: an attribute of an Enum costs as much as a call (until Python 3.12), and
+# a request asks for twenty of them.
+_IDLE: Final = Phase.IDLE
+_ASKED: Final = Phase.ASKED
+_HEADED: Final = Phase.HEADED
+_ANSWERING: Final = Phase.ANSWERING
+_DONE: Final = Phase.DONE
+_LOST: Final = Phase.LOST
+
+
 class Downstream(Protocol):
     """The client's side of a request: ``proxy.client.ClientConnection``."""
 
@@ -125,7 +135,7 @@ class UpstreamConnection(Receiver):
 
     def __init__(self, origin: Origin, clock: Clock) -> None:
         self.origin = origin
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         self.idle_since = 0.0
         self.on_lost: Callable[[UpstreamConnection], None] | None = None
         self._clock = clock
@@ -173,7 +183,7 @@ class UpstreamConnection(Receiver):
             upgrade: It asks for a WebSocket, so a 101 is an answer.
         """
         self._reset()
-        self.phase = Phase.ASKED
+        self.phase = _ASKED
         self._client = client
         self._to_head = to_head
         self._upgrade = upgrade
@@ -182,13 +192,13 @@ class UpstreamConnection(Receiver):
 
     def write(self, data: bytes) -> None:
         """Send request bytes."""
-        if self.phase is not Phase.LOST:
+        if self.phase is not _LOST:
             self.transport.write(data)
 
     def request_sent(self) -> None:
         """Note that the request was given to the transport whole; the wait for the head begins."""
         self._sent = True
-        if self.phase is Phase.ASKED:
+        if self.phase is _ASKED:
             self._deadline = self._clock.monotonic() + self._head_timeout_s
 
     # Hearing
@@ -218,8 +228,8 @@ class UpstreamConnection(Receiver):
             decode: Take a chunked body apart, for a client that speaks HTTP/1.0.
         """
         assert self._head is not None and self._client is not None  # noqa: S101 - head() was awaited
-        if self.phase is Phase.HEADED:
-            self.phase = Phase.ANSWERING
+        if self.phase is _HEADED:
+            self.phase = _ANSWERING
         self._remaining = self._head.length
         if self._remaining == CHUNKED:
             if decode:
@@ -235,7 +245,7 @@ class UpstreamConnection(Receiver):
         self._client.write(head + piece if piece else head)
         self.relayed += len(piece)
         self._quiet_since = self._clock.monotonic()
-        if self.phase is Phase.LOST:
+        if self.phase is _LOST:
             self._end_with_connection()
         elif self._client.write_paused:
             self.pause_reading()
@@ -282,7 +292,7 @@ class UpstreamConnection(Receiver):
     @property
     def is_gone(self) -> bool:
         """The connection is lost, or about to be."""
-        return self.phase is Phase.LOST or self.transport.is_closing()
+        return self.phase is _LOST or self.transport.is_closing()
 
     @property
     def write_paused(self) -> bool:
@@ -308,7 +318,7 @@ class UpstreamConnection(Receiver):
     def data_received(self, data: bytes) -> None:
         """Pass body bytes on, or collect a head."""
         self._seen = True
-        if self.phase is Phase.ANSWERING and self._client is not None:
+        if self.phase is _ANSWERING and self._client is not None:
             try:
                 piece = self._advance(data)
             except ChunkError as exc:
@@ -319,9 +329,9 @@ class UpstreamConnection(Receiver):
                 self._client.write(piece)
             if self._ended:
                 self._wake()
-        elif self.phase is Phase.ASKED:
+        elif self.phase is _ASKED:
             self._read_head(data)
-        elif self.phase is Phase.HEADED:
+        elif self.phase is _HEADED:
             self._raw += data
         else:
             self.abort()  # junk: nobody has asked
@@ -334,12 +344,12 @@ class UpstreamConnection(Receiver):
         """End whatever was going on."""
         if exc is not None:
             self._clean_end = False
-        before, self.phase = self.phase, Phase.LOST
+        before, self.phase = self.phase, _LOST
         if self.on_lost is not None:
             self.on_lost(self)
-        if before is Phase.ASKED:
+        if before is _ASKED:
             self._fail(UpstreamError("the connection was closed before a response came"))
-        elif before is Phase.ANSWERING:
+        elif before is _ANSWERING:
             self._end_with_connection()
 
     def pause_writing(self) -> None:
@@ -382,7 +392,7 @@ class UpstreamConnection(Receiver):
         self._raw = raw
         self._head = head
         self._deadline = NEVER
-        self.phase = Phase.HEADED
+        self.phase = _HEADED
         self._wake()
 
     def _advance(self, data: bytes) -> bytes:
@@ -410,8 +420,8 @@ class UpstreamConnection(Receiver):
     def _end(self, *, exact: bool) -> None:
         self._ended = True
         self._exact = exact
-        if self.phase is Phase.ANSWERING:
-            self.phase = Phase.DONE
+        if self.phase is _ANSWERING:
+            self.phase = _DONE
 
     def _end_with_connection(self) -> None:
         if self._ended:
@@ -426,7 +436,7 @@ class UpstreamConnection(Receiver):
 
     def pause_reading(self) -> None:
         """Read no more: the client does not keep up."""
-        if not self._read_paused and self.phase is not Phase.LOST:
+        if not self._read_paused and self.phase is not _LOST:
             self._read_paused = True
             self.transport.pause_reading()
 
@@ -435,7 +445,7 @@ class UpstreamConnection(Receiver):
         if self._read_paused:
             self._read_paused = False
             self._seen = True  # the silence while we paused was ours
-            if self.phase is not Phase.LOST:
+            if self.phase is not _LOST:
                 self.transport.resume_reading()
 
     def sweep(self, now: float) -> None:
@@ -444,7 +454,7 @@ class UpstreamConnection(Receiver):
             self._fail(GatewayTimeout())
         elif self._client is not None and now - self._stalled_since >= STALL_S:
             self._fail(UpstreamError("it took no more bytes of the request"))
-        elif self.phase is Phase.ANSWERING and not self._read_paused:
+        elif self.phase is _ANSWERING and not self._read_paused:
             if self._seen:
                 self._seen = False
                 self._quiet_since = now
@@ -457,7 +467,7 @@ class UpstreamConnection(Receiver):
     def is_reusable(self) -> bool:
         """Another request may be sent over it."""
         return (
-            self.phase is Phase.DONE
+            self.phase is _DONE
             and self._sent
             and self._head is not None
             and self._head.keep_alive
@@ -471,14 +481,14 @@ class UpstreamConnection(Receiver):
         """Become idle, for the pool."""
         self.resume_reading()
         self._reset()
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         self.idle_since = now
 
     def wind_up(self) -> None:
         """Close as soon as what was written has been sent, within limits."""
-        if self.phase is not Phase.LOST:
+        if self.phase is not _LOST:
             self._client = None
-            self.phase = Phase.DONE
+            self.phase = _DONE
             self._deadline = self._clock.monotonic() + STALL_S
             self.transport.close()
 

@@ -28,10 +28,12 @@ class Dialect(Enum):
     ANTHROPIC = "anthropic"
     OPENAI = "openai"
 
-    @property
-    def id_field(self) -> bytes:
-        """The response field in which this dialect's clients look for the request id."""
-        return b"request-id" if self is Dialect.ANTHROPIC else b"x-request-id"
+    id_field: bytes
+    """The response field in which this dialect's clients look for the request id."""
+
+
+Dialect.ANTHROPIC.id_field = b"request-id"
+Dialect.OPENAI.id_field = b"x-request-id"
 
 
 class RequestIds:
