@@ -13,7 +13,8 @@ from ai_mux.providers.chatgpt import PROVIDER as CHATGPT
 from ai_mux.providers.claude import PROVIDER as CLAUDE
 from ai_mux.secret import Secret
 from ai_mux.wire.headers import NOTABLE_IN_REQUESTS, NOTABLE_IN_RESPONSES, Changes, RequestRules, respond
-from ai_mux.wire.http1 import FieldNames, parse_request, parse_response
+from ai_mux.wire.http1 import parse_request, parse_response
+from ai_mux.wire.shapes import FieldNames
 
 TOKEN = b"made-up-access-token"
 BETA = b"oauth-2025-04-20"
@@ -36,9 +37,14 @@ EVERYONES = NOTABLE_IN_REQUESTS | CLAUDE_RULES.notable | CHATGPT_RULES.notable |
 def sent(rules, *fields, line=b"POST /claude/x HTTP/1.1", target=b"/x", host=b"Host: mux.example"):
     """Return the fields that go upstream, after checking the rest of the head."""
     lines = [line, *fields] if host is None else [line, host, *fields]
-    head = parse_request(b"\r\n".join(lines) + b"\r\n\r\n", FieldNames(EVERYONES | rules.notable))
+    raw, names = b"\r\n".join(lines) + b"\r\n\r\n", FieldNames(EVERYONES | rules.notable)
+    head = parse_request(raw, names)
     first = rules.apply(head, target)
     assert rules.apply(head, target) == first, "a replay sends the same"
+    for _ in range(2):
+        names.learn(head.shape)
+    for _ in range(2):
+        assert rules.apply(parse_request(raw, names), target) == first, "its shape is known by now"
     assert first.endswith(b"\r\n\r\n")
     request_line, *out = first[:-4].split(b"\r\n")
     assert request_line == line.split(b" ")[0] + b" " + target + b" HTTP/1.1"
@@ -471,8 +477,13 @@ def test_the_list_of_changes_to_a_request_is_complete(data):
 def told(*fields, line=b"HTTP/1.1 200 OK", to_head=False, id_field=b"request-id", **about):
     """Return the first line and the fields that the client gets."""
     raw = b"\r\n".join([line, *fields]) + b"\r\n\r\n"
-    head = parse_response(raw, FieldNames(NOTABLE_IN_RESPONSES), to_head=to_head)
-    out = respond(head, id_field=id_field, request_id="amx_ours", **about)
+    names = FieldNames(NOTABLE_IN_RESPONSES)
+    about = {"id_field": id_field, "request_id": "amx_ours", **about}
+    head = parse_response(raw, names, to_head=to_head)
+    out = respond(head, **about)
+    for _ in range(2):
+        names.learn(head.shape)
+    assert respond(parse_response(raw, names, to_head=to_head), **about) == out, "its shape is known by now"
     assert out.endswith(b"\r\n\r\n")
     first, *rest = out[:-4].split(b"\r\n")
     return first, rest
@@ -609,3 +620,14 @@ def test_a_101_reaches_the_client_with_its_upgrade_and_the_providers_fields(fiel
 def test_a_101_in_http_1_0_is_one_in_1_1():
     """RFC 9110, 2.5: the version is the hop's own, and 1.0 has no upgrades."""
     assert told(*ASKS, line=b"HTTP/1.0 101", switching=True) == (b"HTTP/1.1 101", [*ASKS, OURS])
+
+
+def test_what_is_remembered_of_requests_has_an_end():
+    rules = RequestRules(host=b"up.example", configured={}, changes=Changes())
+    names = FieldNames(rules.notable)
+    for n in range(300):
+        raw = b"POST /x HTTP/1.1\r\nHost: h\r\nName-%d: v\r\n\r\n" % n
+        for _ in range(2):
+            names.learn(parse_request(raw, names).shape)
+        rules.apply(parse_request(raw, names), b"/x")
+    assert len(rules._edits) <= 64

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from ai_mux.errors import UpstreamError
 from ai_mux.wire.headers import NOTABLE_IN_RESPONSES
-from ai_mux.wire.http1 import CHUNKED, RESPONSE_FIELDS, UNTIL_CLOSE, FieldNames, ResponseHead, parse_response
+from ai_mux.wire.http1 import CHUNKED, RESPONSE_FIELDS, UNTIL_CLOSE, ResponseHead, parse_response
+from ai_mux.wire.shapes import FieldNames
 
 
 def read(raw: bytes, *, to_head: bool = False) -> ResponseHead:

@@ -262,6 +262,8 @@ class ClientConnection(Receiver):
     def authenticated(self) -> None:
         """Note that this client may rest for longer between requests."""
         self._authenticated = True
+        if self._request is not None:
+            self._request.gateway.names.learn(self._request.head.shape)
 
     def pause_upload(self) -> None:
         """Read no more of the request's body: the provider does not keep up."""

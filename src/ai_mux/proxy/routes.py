@@ -17,7 +17,7 @@ from ai_mux.secret import Secret
 from ai_mux.users import Users
 from ai_mux.wire.answers import Dialect
 from ai_mux.wire.headers import NOTABLE_IN_REQUESTS, RequestRules
-from ai_mux.wire.http1 import FieldNames
+from ai_mux.wire.shapes import FieldNames
 
 HEALTH: Final = b"/healthz"
 # One segment: what model ids of both providers consist of (claude-x-y@date, ft:gpt:org::id).

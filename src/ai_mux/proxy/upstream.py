@@ -39,10 +39,10 @@ from ai_mux.wire.http1 import (
     HEAD_END,
     RESPONSE_HEAD_BYTES,
     UNTIL_CLOSE,
-    FieldNames,
     ResponseHead,
     parse_response,
 )
+from ai_mux.wire.shapes import FieldNames
 
 NEVER: Final = float("inf")
 # An upstream that takes no bytes for this long has stalled; a client gets as much patience.
@@ -391,6 +391,7 @@ class UpstreamConnection(Receiver):
                 return
         self._raw = raw
         self._head = head
+        _NAMES.learn(head.shape)
         self._deadline = NEVER
         self.phase = _HEADED
         self._wake()

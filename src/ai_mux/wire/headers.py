@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
-from ai_mux.wire.http1 import CHUNKED, HEAD_END, Notable, RequestHead, ResponseHead
+from ai_mux.wire.http1 import CHUNKED, RequestHead, ResponseHead
+from ai_mux.wire.shapes import Parts, Shape
 
 # What the client says to us and not to the provider. Forwarding the first four
 # would hand our users' tokens to a third party.
@@ -79,12 +80,14 @@ NOTABLE_IN_RESPONSES: Final = (
 )
 _DROPPED_FROM_REQUESTS: Final = _FOR_US_ONLY | _HOP_BY_HOP_REQUEST | _FORWARDING
 _DROPPED_FROM_RESPONSES: Final = _HOP_BY_HOP_RESPONSE | _FOR_ANOTHER_HOST
+_DROPPED_WITH_CODING: Final = _DROPPED_FROM_RESPONSES | {b"transfer-encoding"}
 
 # The codings that every official client can name (RFC 9110, 8.4.1; zstd: RFC 8878,
 # br: RFC 7932). Others would pass a body that no meter could read.
 _CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"identity"})
 # Clients send a handful of values, all short; strangers could send any.
 _REMEMBERED: Final = 256
+_EDITS: Final = 64  # more than there are shapes kept at a time
 _REMEMBERED_BYTES: Final = 128
 
 
@@ -95,14 +98,6 @@ class _Fate(Enum):
     DROPPED = auto()
     RESTRICTED = auto()  # Accept-Encoding
     COMPLETED = auto()  # must contain a member
-
-
-# Looked up once: an attribute of an Enum costs as much as the rest of the decision.
-_PASSES: Final = _Fate.PASSES
-_DROPPED: Final = _Fate.DROPPED
-_RESTRICTED: Final = _Fate.RESTRICTED
-_COMPLETED: Final = _Fate.COMPLETED
-_COMPLETE: Final = -1  # in the place of a line's index: no line needs the member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +117,36 @@ class Changes:
     include: tuple[tuple[bytes, bytes], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Edit:
+    """What is changed in every head of one shape.
+
+    Attributes:
+        pieces: What the head upstream consists of: constants, and room for what follows.
+        taken: (index in ``pieces``, index of the client's part) of parts that pass as they are.
+        codings: Accept-Encoding fields.
+        members: Fields that must contain a member: all of a name, and the member.
+    """
+
+    pieces: list[bytes]
+    taken: tuple[tuple[int, int], ...]
+    codings: tuple["_Field", ...] = ()
+    members: tuple[tuple[tuple["_Field", ...], bytes], ...] = ()
+
+
+class _Field(NamedTuple):
+    """A field whose value has to be looked at: its place, its part, and how its line begins."""
+
+    at: int
+    part: int
+    beginning: bytes
+
+
 class RequestRules:
     """What is changed in the requests of one provider with one credential.
 
-    Built once for each credential; applied to every request.
+    Built once for each credential; applied to every request. What depends on names alone is
+    found out once for each shape of a head.
 
     Args:
         host: The value of Host upstream.
@@ -135,7 +156,7 @@ class RequestRules:
         handshake: For requests that ask for a WebSocket.
     """
 
-    __slots__ = ("_adds_encoding", "_ends", "_families", "_fates", "_members")
+    __slots__ = ("_adds_encoding", "_edits", "_ends", "_families", "_fates", "_members")
 
     def __init__(
         self,
@@ -162,19 +183,20 @@ class RequestRules:
                 put[name] = _with_member(put[name], members.pop(name))
 
         # The last word counts: what is put is put, although the client's is dropped.
-        fates: dict[bytes, bytes | _Fate] = dict.fromkeys(_LOOKED_AT, _PASSES)
-        fates[b"accept-encoding"] = _RESTRICTED
+        fates: dict[bytes, bytes | _Fate] = dict.fromkeys(_LOOKED_AT, _Fate.PASSES)
+        fates[b"accept-encoding"] = _Fate.RESTRICTED
         if handshake:
-            fates[b"sec-websocket-extensions"] = _DROPPED
-        fates[b"transfer-encoding"] = b": chunked"  # our own framing, in the client's place
-        fates.update(dict.fromkeys(members, _COMPLETED))
-        fates.update((name, _DROPPED) for name in drop if not name.endswith(b"*"))
-        fates.update((name, b": " + value) for name, value in put.items())
+            fates[b"sec-websocket-extensions"] = _Fate.DROPPED
+        fates[b"transfer-encoding"] = b" chunked"  # our own framing, in the client's place
+        fates.update(dict.fromkeys(members, _Fate.COMPLETED))
+        fates.update((name, _Fate.DROPPED) for name in drop if not name.endswith(b"*"))
+        fates.update((name, b" " + value) for name, value in put.items())
         self._fates = fates
         self._families = tuple(name[:-1] for name in drop if name.endswith(b"*"))
         self._members = members
         self._ends = tuple((name, spelled[name] + b": " + value) for name, value in put.items())
         self._adds_encoding = b"accept-encoding" not in put
+        self._edits: dict[Shape, _Edit] = {}
 
     @property
     def notable(self) -> frozenset[bytes]:
@@ -188,65 +210,89 @@ class RequestRules:
             head: The client's. It is left as it is, because a replay needs it again.
             target: The request target upstream.
         """
-        fates, members = self._fates, self._members
-        lines = head.lines.copy()
-        lines[0] = b"%b %b HTTP/1.1" % (head.method, target)
-        notable = head.notable
-        gone: list[int] = []  # indexes of the lines that do not pass
+        shape, parts = head.shape, head.parts
         named = head.options - _NEVER_NAMED
         if named:
-            notable = _without(named, lines, notable, gone)
-        refused: list[int] = []  # indexes of Accept-Encoding lines in which nothing is left
-        adds_encoding = self._adds_encoding
-        placed: dict[bytes, int] = {}
-        for index, name, value in notable:
-            fate = fates.get(name)
-            if fate is _PASSES:
+            shape = shape.noting(named)
+            parts = shape.cut(head.lines)
+        edit = self._edits.get(shape) or self._edit(shape, named)
+        pieces = edit.pieces.copy()
+        pieces[0] = b"%b %b HTTP/1.1\r\n" % (head.method, target)
+        for at, part in edit.taken:
+            pieces[at] = parts[part]
+        if edit.codings:
+            _restrict(pieces, parts, edit.codings)
+        for fields, member in edit.members:
+            _complete(pieces, parts, fields, member)
+        return b"".join(pieces)
+
+    def _edit(self, shape: Shape, named: frozenset[bytes]) -> _Edit:
+        """Find out what is changed in heads of this shape whose Connection names these fields."""
+        pieces = [b""]
+        taken: list[tuple[int, int]] = []
+        codings: list[_Field] = []
+        holding: dict[bytes, list[_Field]] = {}
+        placed: set[bytes] = set()
+        for part, (name, beginnings) in enumerate(shape.layout):
+            if name is None:
+                taken.append((len(pieces), part))
+                pieces.append(b"")
                 continue
-            if fate is _DROPPED:
-                gone.append(index)
-            elif fate is _RESTRICTED:
-                kept = _kept_codings(value)
-                if kept:
-                    adds_encoding = False
-                    if kept != value:
-                        lines[index] = lines[index][: len(name)] + b": " + kept
-                else:
-                    refused.append(index)
-            elif fate is _COMPLETED:
-                if placed.get(name) != _COMPLETE:
-                    placed[name] = _COMPLETE if _has_member(value, members[name]) else index
-            elif fate is None:
-                if name.startswith(self._families):
-                    gone.append(index)
-            elif name in placed:
-                gone.append(index)
-            else:
-                placed[name] = index
-                lines[index] = lines[index][: len(name)] + fate
-        if refused and adds_encoding:
-            index = refused.pop(0)
-            lines[index] = lines[index][: len(b"accept-encoding")] + b": identity"
-            adds_encoding = False
-        for name, member in members.items():
-            last = placed.get(name)
-            if last is None:
-                lines.append(name + b": " + member)
-            elif last != _COMPLETE:
-                line = lines[last].rstrip(b" \t")
-                is_empty = len(line) == len(name) + 1
-                lines[last] = line + (b" " if is_empty else b",") + member
-        for name, line in self._ends:
-            if name not in placed:
-                lines.append(line)
-        if adds_encoding:
-            lines.append(b"Accept-Encoding: identity")
-        gone += refused
-        gone.sort(reverse=True)
-        for index in gone:
-            del lines[index]
-        lines.append(b"\r\n")
-        return b"\r\n".join(lines)
+            fate = self._fates.get(name)
+            if not name or name in named or fate is _Fate.DROPPED or name in placed:
+                continue
+            if isinstance(fate, bytes):
+                placed.add(name)
+                pieces.append(beginnings[0] + fate + b"\r\n")
+            elif fate is _Fate.RESTRICTED:
+                codings.append(_Field(len(pieces), part, beginnings[0]))
+                pieces.append(b"")
+            elif fate is _Fate.COMPLETED:
+                holding.setdefault(name, []).append(_Field(len(pieces), part, beginnings[0]))
+                pieces.append(b"")
+            elif fate is _Fate.PASSES or not name.startswith(self._families):
+                taken.append((len(pieces) + 1, part))
+                pieces += (beginnings[0], b"", b"\r\n")
+        ends = [name + b": " + member for name, member in self._members.items() if name not in holding]
+        ends += [line for name, line in self._ends if name not in placed]
+        if self._adds_encoding and not codings:
+            ends.append(b"Accept-Encoding: identity")
+        edit = _Edit(
+            pieces=[*pieces, *(line + b"\r\n" for line in ends), b"\r\n"],
+            taken=tuple(taken),
+            codings=tuple(codings),
+            members=tuple((tuple(fields), self._members[name]) for name, fields in holding.items()),
+        )
+        if shape.is_learnt:
+            if len(self._edits) >= _EDITS:
+                self._edits.clear()
+            self._edits[shape] = edit
+        return edit
+
+
+def _restrict(pieces: list[bytes], parts: Parts, codings: tuple[_Field, ...]) -> None:
+    """Leave what is known in the Accept-Encoding fields; where nothing is, one of them says so."""
+    refuses_all = True
+    for at, part, beginning in codings:
+        value = parts[part].strip(b" \t")
+        kept = _kept_codings(value)
+        if kept:
+            refuses_all = False
+            pieces[at] = beginning + (parts[part] if kept == value else b" " + kept) + b"\r\n"
+    if refuses_all:
+        pieces[codings[0].at] = codings[0].beginning + b" identity\r\n"
+
+
+def _complete(pieces: list[bytes], parts: Parts, fields: tuple[_Field, ...], member: bytes) -> None:
+    """Pass these fields on, the member appended to the last of them unless one has it."""
+    lacks = True
+    for at, part, beginning in fields:
+        pieces[at] = beginning + parts[part] + b"\r\n"
+        lacks = lacks and not _has_member(parts[part], member)
+    if lacks:
+        at, part, beginning = fields[-1]
+        line = (beginning + parts[part]).rstrip(b" \t")
+        pieces[at] = line + (b" " if len(line) == len(beginning) else b",") + member + b"\r\n"
 
 
 def respond(
@@ -269,54 +315,44 @@ def respond(
         close: The client's connection ends with this response.
         switching: It is a 101 that opens a WebSocket.
     """
-    raw = head.raw
+    shape, parts = head.shape, head.parts
     named = head.options - _NEVER_NAMED
-    gone = _starts_of(named, raw) if named else []
-    for start, name, _ in head.notable:
-        if switching and name in _SWITCHING and (name == b"upgrade" or head.options == _ONLY_UPGRADE):
-            continue
-        if (
-            name in _DROPPED_FROM_RESPONSES
-            or (name == b"transfer-encoding" and (decoded or head.length != CHUNKED))
-            or name.startswith(b"proxy-")
-        ):
-            gone.append(start)
-    added = b""
+    if named:
+        shape = shape.noting(named)
+        parts = shape.cut(head.lines)
+    dropped = _DROPPED_FROM_RESPONSES if head.length == CHUNKED and not decoded else _DROPPED_WITH_CODING
+    if switching:
+        dropped -= _SWITCHING if head.options == _ONLY_UPGRADE else _ONLY_UPGRADE
+    if named:
+        dropped |= named
+    plan = _passing(shape, dropped) if shape.is_learnt else _passing.__wrapped__(shape, dropped)
+    pieces = plan.pieces.copy()
+    pieces[0] = b"HTTP/1.1%b\r\n" % parts[0][len(b"HTTP/1.x") :]
+    for at, part in plan.taken:
+        pieces[at] = parts[part]
     if id_field not in head.fields or id_field in named:
-        added = b"\r\n" + id_field + b": " + request_id.encode("ascii")
+        pieces.append(id_field + b": " + request_id.encode("ascii") + b"\r\n")
     if close:
-        added += b"\r\nConnection: close"
+        pieces.append(b"Connection: close\r\n")
     elif switching and head.options != _ONLY_UPGRADE:
-        added += b"\r\nConnection: Upgrade"
-    is_http11 = raw.startswith(b"HTTP/1.1")
-    if is_http11 and not gone and not added:
-        return raw
-    pieces = [b"" if is_http11 else b"HTTP/1.1"]
-    at = 0 if is_http11 else 8
-    for start in sorted(set(gone)):
-        pieces.append(raw[at : start - 2])  # the CR LF before a line goes with it
-        at = raw.find(b"\r\n", start)
-    pieces += (raw[at:-4], added, HEAD_END)
+        pieces.append(b"Connection: Upgrade\r\n")
+    pieces.append(b"\r\n")
     return b"".join(pieces)
 
 
-def _starts_of(named: frozenset[bytes], raw: bytes) -> list[int]:
-    """Return where the fields begin that Connection names."""
-    starts = []
-    start = raw.find(b"\r\n") + 2
-    while (end := raw.find(b"\r\n", start)) > start:
-        if raw[start:end].partition(b":")[0].lower() in named:
-            starts.append(start)
-        start = end + 2
-    return starts
-
-
-def _without(
-    named: frozenset[bytes], lines: list[bytes], notable: list[Notable], gone: list[int]
-) -> list[Notable]:
-    """Add to ``gone`` the lines that Connection names, and return what is notable in the rest."""
-    gone += [i for i, line in enumerate(lines) if i and line.partition(b":")[0].lower() in named]
-    return [field for field in notable if field[1] not in named]
+@lru_cache(maxsize=_REMEMBERED)
+def _passing(shape: Shape, dropped: frozenset[bytes]) -> _Edit:
+    """Find out what passes of the responses of one shape."""
+    pieces: list[bytes] = []
+    taken: list[tuple[int, int]] = []
+    for part, (name, beginnings) in enumerate(shape.layout):
+        if not name:  # the first line, or lines of which none is notable
+            taken.append((len(pieces), part))
+            pieces.append(b"")
+        elif name not in dropped and not name.startswith(b"proxy-"):
+            taken.append((len(pieces) + 1, part))
+            pieces += (beginnings[0], b"", b"\r\n")
+    return _Edit(pieces=pieces, taken=tuple(taken[1:]))
 
 
 def _kept_codings(value: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """HTTP/1.1 heads: bytes in, meaning out (RFC 9112). No I/O.
 
 llhttp checks the syntax, at about a microsecond a head, because nothing of what it
-finds is handed to Python. Our own loop then looks at each line's name once and notes
-the few fields that matter; the others are never touched, so they pass byte for byte.
+finds is handed to Python. Where the few fields that matter stand, the head's shape
+tells (``shapes``); the others are never touched, so they pass byte for byte.
 
 What llhttp lets through and we refuse (seen with httptools 0.9): other versions
 than 1.0 and 1.1, a missing or repeated Host, any transfer coding but a single
@@ -14,13 +14,13 @@ doubt the answer is 400.
 """
 
 import re
-from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
 from ai_mux.errors import BadRequest, HeadTooLarge, TargetTooLong, UpstreamError
+from ai_mux.wire.shapes import FieldNames, Parts, Shape
 
 # Heads of 70 KB and 200 fields are normal for coding clients; names with underscores too.
 REQUEST_HEAD_BYTES: Final = 128 * 1024
@@ -41,19 +41,14 @@ _HOST_BYTES: Final = 262
 # The first digit of a status code is its class (RFC 9110, 15); reason-phrase is of RFC 9112, section 4.
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?")
 
-# What is remembered comes from strangers too, so both number and length are bounded. The
-# clients' names are shorter than this, and so is what they write in Connection.
-_NAMES_REMEMBERED: Final = 2048
-_NAME_BYTES: Final = 64
-_LINES_REMEMBERED: Final = 2048
-_LINE_BYTES: Final = 128
+# What is remembered comes from strangers too, so both number and length are bounded. What
+# clients write in Connection is shorter than this.
 _VALUES_REMEMBERED: Final = 256
 _OPTIONS_BYTES: Final = 128
 _STATUS_LINES_REMEMBERED: Final = 64  # of providers, who send the same few
 _SLASH: Final = ord("/")
 _ZERO: Final = ord("0")
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
-_SHORTEST_FIELD: Final = 4  # "a:", CR, LF
 _BODYLESS: Final = frozenset({204, 304})
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
@@ -67,70 +62,38 @@ _ONCE: Final = {
 }
 
 
-Notable = tuple[int, bytes, bytes]
-
-
-class FieldNames:
-    """Tells which field names matter, in whatever spelling.
-
-    Remembers spellings, because the same clients send the same ones: a look-up is
-    one access to a dictionary. A hostile client can only make it begin anew.
-
-    Attributes:
-        beginnings: Finds each notable field in a head in lower case; its first group is the name.
-        plain: Whole lines seen whose names do not matter.
-        known: Spellings seen; to their lower-case form if they matter, else to None.
-    """
-
-    __slots__ = ("_families", "_names", "beginnings", "known", "plain")
-
-    def __init__(self, names: Collection[bytes]) -> None:
-        """Note these lower-case names; one that ends in ``*`` notes a whole family."""
-        self._names = frozenset(name for name in names if not name.endswith(b"*"))
-        self._families = tuple(name[:-1] for name in names if name.endswith(b"*"))
-        self.known: dict[bytes, bytes | None] = {}
-        self.plain: set[bytes] = set()
-        alternatives = (re.escape(name).replace(rb"\*", rb"[^:]*") for name in sorted(names))
-        self.beginnings = re.compile(rb"\n(" + b"|".join(alternatives) + rb"):")
-
-    def learn(self, spelled: bytes) -> bytes | None:
-        """Return what ``known`` would hold of a spelling that it does not."""
-        lower = spelled.lower()
-        name = lower if lower in self._names or lower.startswith(self._families) else None
-        if len(spelled) <= _NAME_BYTES:
-            if len(self.known) >= _NAMES_REMEMBERED:
-                self.known.clear()
-            self.known[spelled] = name
-        return name
-
-    def remember(self, line: bytes) -> None:
-        """Note a whole line that does not matter: clients send the same ones with each request."""
-        if len(self.plain) >= _LINES_REMEMBERED:
-            self.plain.clear()
-        self.plain.add(line)
-
-
 class _Head:
     """What requests and responses have in common."""
 
-    __slots__ = ("fields", "keep_alive", "length", "notable", "options", "raw")
+    __slots__ = ("fields", "keep_alive", "length", "options", "parts", "raw", "shape")
 
     raw: bytes
-    notable: list[Notable]
+    shape: Shape
+    parts: Parts
     fields: dict[bytes, bytes]
     options: frozenset[bytes]
     length: int
     keep_alive: bool
 
     @property
+    def lines(self) -> list[bytes]:
+        """Its lines, the first one included."""
+        return self.raw[:-4].split(b"\r\n")
+
+    @property
     def sent(self) -> dict[bytes, bytes]:
         """The fields' values by their names as spelled, for the log."""
-        lines = self.raw[:-4].split(b"\r\n")[1:]
-        return {name: value.strip(b" \t") for name, _, value in (line.partition(b":") for line in lines)}
+        split = (line.partition(b":") for line in self.lines[1:])
+        return {name: value.strip(b" \t") for name, _, value in split}
+
+    @property
+    def notable(self) -> list[tuple[bytes, bytes]]:
+        """(lower-case name, stripped value) of the fields that matter, repeated ones too."""
+        return [(name, self.parts[part].strip(b" \t")) for part, name in self.shape.notable]
 
     def forget(self) -> None:
         """Let go of the bytes: the head has been passed on, and a stream may last for an hour."""
-        del self.raw, self.notable, self.fields
+        del self.raw, self.parts, self.fields
 
 
 class RequestHead(_Head):
@@ -138,9 +101,9 @@ class RequestHead(_Head):
 
     Attributes:
         raw: As sent, blank line included.
-        lines: Its lines, the request line first.
-        notable: (index in ``lines``, lower-case name, stripped value) of the fields that matter.
-        fields: Their values by name; of a repeated one the last, but all that Connection lists.
+        shape: What its names decide.
+        parts: It, cut as the shape says.
+        fields: The notable fields' values by name; of a repeated one the last, but all that Connection lists.
         options: What Connection lists, in lower case.
         method: As sent.
         target: The request target as sent.
@@ -153,9 +116,8 @@ class RequestHead(_Head):
             ignored, as RFC 9110, 7.8 allows; curl asks for h2c with a POST.
     """
 
-    __slots__ = ("http10", "lines", "method", "path", "query", "target", "upgrade")
+    __slots__ = ("http10", "method", "path", "query", "target", "upgrade")
 
-    lines: list[bytes]
     method: bytes
     target: bytes
     path: bytes
@@ -163,18 +125,14 @@ class RequestHead(_Head):
     http10: bool
     upgrade: bool
 
-    def forget(self) -> None:
-        """Let go of the bytes."""
-        super().forget()
-        del self.lines
-
 
 class ResponseHead(_Head):
     """A response's head.
 
     Attributes:
         raw: As sent, blank line included.
-        notable: (index in ``raw``, lower-case name, stripped value) of the fields that matter.
+        shape: As in a request.
+        parts: As in a request.
         fields: As in a request.
         options: As in a request.
         status: The status code, 100 to 999.
@@ -217,17 +175,17 @@ def parse_request(raw: bytes, names: FieldNames) -> RequestHead:
 
     head = RequestHead()
     head.raw = raw
-    head.lines = lines = raw[:-4].split(b"\r\n")
-    _read_request_line(head, lines[0])
-    if len(lines) > REQUEST_FIELDS + 1:
+    head.shape, head.parts = shape, parts = names.read(raw)
+    _read_request_line(head, parts[0])
+    if len(shape.spelled) > REQUEST_FIELDS:
         raise HeadTooLarge(f"The request has more than {REQUEST_FIELDS} header fields.")
-    repeated = _note(head, names)
-    if repeated:
+    if shape.repeated:
         for name, problem in _ONCE.items():
-            if name in repeated:
+            if name in shape.repeated:
                 raise BadRequest(problem)
+    head.fields = fields = shape.values(parts)
+    head.options = options = _connection_options(fields)
 
-    fields = head.fields
     host = fields.get(b"host")
     if host is None:
         raise BadRequest(_ONCE[b"host"])
@@ -244,7 +202,6 @@ def parse_request(raw: bytes, names: FieldNames) -> RequestHead:
             raise BadRequest(_ONCE[b"content-length"])
     else:
         head.length = 0
-    options = head.options
     head.keep_alive = not head.http10 and b"close" not in options
     head.upgrade = b"upgrade" in options and _asks_for_websocket(head)
     _split_target(head)
@@ -271,15 +228,17 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
 
     head = ResponseHead()
     head.raw = raw
-    http10, status = _read_status_line(raw[: raw.find(b"\r\n")])
+    head.shape, head.parts = shape, parts = names.read(raw)
+    http10, status = _read_status_line(parts[0])
     head.status = status
-    if len(raw) > RESPONSE_FIELDS * _SHORTEST_FIELD and raw.count(b"\n") - 2 > RESPONSE_FIELDS:
+    if len(shape.spelled) > RESPONSE_FIELDS:
         raise UpstreamError(f"the response has more than {RESPONSE_FIELDS} header fields")
-    repeated = _note_in_response(head, names)
-    if repeated and not repeated.isdisjoint(_FRAMING):
+    if not shape.repeated.isdisjoint(_FRAMING):
         raise UpstreamError("the response has more than one Content-Length or Transfer-Encoding field")
+    head.fields = fields = shape.values(parts)
+    head.options = _connection_options(fields)
 
-    declared, coding = head.fields.get(b"content-length"), head.fields.get(b"transfer-encoding")
+    declared, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     length = UNTIL_CLOSE
     if coding is not None:
         if declared is not None or http10 or coding.lower() != b"chunked":
@@ -299,47 +258,6 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
 # Fields
 
 
-def _note(head: RequestHead, names: FieldNames) -> set[bytes] | None:
-    """Note the fields that matter, and return the names of those that are repeated."""
-    known, plain, lines = names.known, names.plain, head.lines
-    head.notable = notable = []
-    head.fields = fields = {}
-    for index in [index for index, line in enumerate(lines) if index and line not in plain]:
-        line = lines[index]
-        spelled = line.partition(b":")[0]
-        try:
-            name = known[spelled]
-        except KeyError:
-            name = names.learn(spelled)
-        if name is not None:
-            fields[name] = value = line[len(name) + 1 :].strip(b" \t")
-            notable.append((index, name, value))
-        elif len(line) <= _LINE_BYTES:
-            names.remember(line)
-    repeated = _join_repeated(notable, fields) if len(fields) < len(notable) else None
-    head.options = _connection_options(fields)
-    return repeated
-
-
-def _note_in_response(head: ResponseHead, names: FieldNames) -> set[bytes] | None:
-    """Do the same for a response: few of its fields matter, and most pass without a change.
-
-    So one search goes over the whole head, in which llhttp has found that nothing but
-    a line's end holds a line feed; what differs in every answer is not looked at.
-    """
-    raw = head.raw
-    head.notable = notable = []
-    head.fields = fields = {}
-    for found in names.beginnings.finditer(raw.lower()):
-        start, at = found.span(1)
-        name = found[1]
-        fields[name] = value = raw[at + 1 : raw.find(b"\r", at)].strip(b" \t")
-        notable.append((start, name, value))
-    repeated = _join_repeated(notable, fields) if len(fields) < len(notable) else None
-    head.options = _connection_options(fields)
-    return repeated
-
-
 def _connection_options(fields: dict[bytes, bytes]) -> frozenset[bytes]:
     connection = fields.get(b"connection")
     if connection is None:
@@ -347,17 +265,6 @@ def _connection_options(fields: dict[bytes, bytes]) -> frozenset[bytes]:
     if len(connection) <= _OPTIONS_BYTES:
         return _options(connection)
     return _options.__wrapped__(connection)
-
-
-def _join_repeated(notable: list[Notable], fields: dict[bytes, bytes]) -> set[bytes]:
-    """Return the names of repeated fields, after joining what several Connection fields list."""
-    once: set[bytes] = set()
-    repeated: set[bytes] = set()
-    for _, name, _ in notable:
-        (repeated if name in once else once).add(name)
-    if b"connection" in repeated:
-        fields[b"connection"] = b",".join(value for _, name, value in notable if name == b"connection")
-    return repeated
 
 
 @lru_cache(maxsize=_VALUES_REMEMBERED)

@@ -32,13 +32,13 @@ def check_handshake(head: RequestHead) -> None:
         BadRequest: It has no valid key.
         UpgradeRequired: It is of another version than 13.
     """
-    values = [value for _, name, value in head.notable if name == b"sec-websocket-version"]
+    values = [value for name, value in head.notable if name == b"sec-websocket-version"]
     if values != [_VERSION]:
         raise UpgradeRequired(
             "Only version 13 of the WebSocket protocol is relayed here; use that, or HTTP.",
             fields=(("Sec-WebSocket-Version", "13"),),
         )
-    keys = [value for _, name, value in head.notable if name == b"sec-websocket-key"]
+    keys = [value for name, value in head.notable if name == b"sec-websocket-key"]
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise BadRequest("A WebSocket handshake needs one Sec-WebSocket-Key, the base64 of 16 bytes.")
 
