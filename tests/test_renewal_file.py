@@ -299,6 +299,35 @@ async def test_a_switch_to_an_api_key_while_we_renew_stands_and_loses_no_token(t
     assert (whole["auth_mode"], whole["tokens"]["refresh_token"]) == ("apikey", "refresh-1")
 
 
+async def test_an_api_key_alone_that_is_put_there_while_we_renew_stays_alone(tmp_path, endpoint):
+    rig = Rig(tmp_path, endpoint, chatgpt=True)
+    tokens = {"access_token": "access-0", "refresh_token": "refresh-0", "expires_at": rig.clock.wall - 5}
+    write(rig.path, json.dumps({"tokens": tokens}))
+    endpoint.gate.clear()
+    renewer = rig.renewer()
+    waiting = asyncio.create_task(renewer.renewed())
+    await endpoint.arrived.wait()
+    document = json.dumps({"OPENAI_API_KEY": "sk-made-up"})
+    write(rig.path, document)
+    endpoint.gate.set()
+    credential = await waiting
+    assert (credential.api_key, credential.access.reveal()) == (True, "sk-made-up")
+    assert rig.path.read_text() == document
+
+
+async def test_a_long_lived_token_that_is_put_there_while_we_renew_wins(rig):
+    rig.file(left_s=-5)
+    rig.endpoint.gate.clear()
+    renewer = rig.renewer()
+    waiting = asyncio.create_task(renewer.renewed())
+    await rig.endpoint.arrived.wait()
+    rig.file(left_s=None, access="long-lived", refresh="")
+    document = rig.path.read_text()
+    rig.endpoint.gate.set()
+    assert (await waiting).access.reveal() == "long-lived"
+    assert rig.path.read_text() == document
+
+
 async def test_other_keys_that_change_while_we_renew_are_kept(rig):
     rig.file(left_s=-5)
     rig.endpoint.gate.clear()

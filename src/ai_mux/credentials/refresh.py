@@ -149,7 +149,7 @@ class Renewer:
         usable = self._known.usable_at_last(refused)
         if usable is not None:
             return usable
-        raise Unavailable(to_waiting_user(self._name), retry_after_s=1)
+        raise Unavailable(to_waiting_user(self._name, api_key=self.is_api_key), retry_after_s=1)
 
     def state(self) -> Standing:
         """Return where the credential stands. A plain call."""
@@ -322,9 +322,12 @@ class Renewer:
         later = replace(held, credential=new)
         if brings_access:
             later = hold(new, wall=wall, mono=mono, renewed_at=wall)
-        spent = known.unsaved.spent if known.unsaved is not None else frozenset()
+        before = known.unsaved
+        spent = before.spent if before is not None else frozenset()
+        replaced = before.replaced if before is not None else frozenset()
         known.unsaved = Unsaved(
             spent=spent | {held.credential.refresh},
+            replaced=replaced | {held.credential.access},
             credential=new,
             document=known.document or b"{}",
             held=later,
