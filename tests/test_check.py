@@ -9,8 +9,12 @@ import pytest
 from fakes.renewing import claude_file, jwt, write
 from fakes.terminal import Terminal
 
+from ai_mux.assembly import Assembly
 from ai_mux.check import as_json, as_text, examine
+from ai_mux.clock import SystemClock
 from ai_mux.config import load
+from ai_mux.errors import ConfigError
+from ai_mux.logs import Log
 from ai_mux.providers import PROVIDERS
 from ai_mux.storage.inspect import Level
 
@@ -145,6 +149,80 @@ def test_a_proxy_of_the_environment_that_is_none_is_an_error(config, tmp_path):
     claude_file(tmp_path / "state" / "claude" / ".credentials.json", ends=NOW + 60)
     [(_, finding)] = errors(examined(config("claude"), HTTPS_PROXY="gopher://SENTINEL"))
     assert "HTTPS_PROXY" in finding.text
+    assert "SENTINEL" not in finding.text
+
+
+BAD = "gopher://SENTINEL"
+
+
+@pytest.mark.parametrize(
+    ("provider", "environ"),
+    [
+        ({"name": "claude"}, {"HTTPS_PROXY": BAD}),
+        # Requests stay on this machine, renewals do not.
+        ({"name": "claude", "base_url": "http://127.0.0.1:9"}, {"HTTPS_PROXY": BAD}),
+        ({"name": "claude", "api_key_file": "KEY", "base_url": "https://[::1]:9"}, {"all_proxy": BAD}),
+        # The way of an API key is looked for as well, which a reload may need at any time.
+        ({"name": "chatgpt"}, {"https_proxy": BAD, "NO_PROXY": "chatgpt.com,auth.openai.com"}),
+        ({"name": "claude"}, {"https_proxy": BAD, "NO_PROXY": "api.anthropic.com"}),
+        (
+            {"name": "claude", "base_url": "http://localhost:9", "token_url": "http://localhost:9"},
+            {"https_proxy": BAD},
+        ),
+        ({"name": "claude"}, {"https_proxy": BAD, "NO_PROXY": "*"}),
+        ({"name": "claude", "proxy": "http://127.0.0.1:9"}, {"https_proxy": BAD}),
+        ({"name": "claude"}, {"https_proxy": "http://127.0.0.1:9", "all_proxy": BAD}),
+    ],
+)
+def test_a_proxy_is_an_error_exactly_where_the_server_would_not_start(
+    config, tmp_path, monkeypatch, provider, environ
+):
+    claude_file(tmp_path / "state" / "claude" / ".credentials.json", ends=NOW + 60)
+    codex_file(tmp_path / "state" / "chatgpt" / "auth.json")
+    write(tmp_path / "KEY", "sk-made-up\n")
+    if "api_key_file" in provider:
+        provider = provider | {"api_key_file": str(tmp_path / "KEY")}
+    file = config(provider)
+    examination = examined(file, **environ)
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    loaded = load(file, known_providers=tuple(PROVIDERS))
+    clock = SystemClock()
+    log = Log(level="error", write=len, clock=clock)
+    try:
+        Assembly(loaded, providers=PROVIDERS, clock=clock, log=log).assemble(loaded)
+    except ConfigError as exc:
+        [(about, finding)] = errors(examination)
+        assert (about, [finding.text]) == (provider["name"], list(exc.lines))
+        assert "SENTINEL" not in as_text(examination, colour=False)
+    else:
+        assert examination.is_ok
+
+
+@pytest.mark.parametrize(
+    ("settings", "environ", "says"),
+    [
+        ({"base_url": "http://127.0.0.1:9"}, {"https_proxy": "http://192.0.2.1:3128"},
+         "is renewed at https://platform.claude.com/v1/oauth/token through http://192.0.2.1:3128 (from the"),
+        ({}, {"https_proxy": "http://192.0.2.1:3128", "no_proxy": "platform.claude.com"},
+         "is renewed at https://platform.claude.com/v1/oauth/token directly"),
+        ({}, {"https_proxy": "http://192.0.2.1:3128"}, None),
+        ({}, {}, None),
+    ],
+)  # fmt: skip
+def test_the_way_of_renewals_is_said_where_it_is_another(config, tmp_path, settings, environ, says):
+    claude_file(tmp_path / "state" / "claude" / ".credentials.json", ends=NOW + 60)
+    text = as_text(examined(config({"name": "claude", **settings}), **environ), colour=False)
+    assert ("is renewed at" in text) is (says is not None)
+    assert says is None or says in text
+
+
+def test_an_openai_key_in_quotes_is_an_error(config, tmp_path):
+    write(tmp_path / "state" / "chatgpt" / "auth.json", json.dumps({"OPENAI_API_KEY": '"sk-SENTINEL"'}))
+    [(_, finding)] = errors(examined(config("chatgpt")))
+    assert "stands in quotes" in finding.text
     assert "SENTINEL" not in finding.text
 
 

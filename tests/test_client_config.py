@@ -74,7 +74,7 @@ def test_with_tls_it_is_https_and_the_certificate_is_spoken_of(config):
 
 
 @pytest.mark.parametrize(
-    "url", ["https://ai-mux.example", "https://ai-mux.example/", "http://[2001:db8::1]:80/below"]
+    "url", ["https://ai-mux.example", "https://ai-mux.example/", "http://[2001:db8::1]:80"]
 )
 def test_a_url_of_one_s_own_wins_over_every_listener(config, url):
     for listen in (":8080", "unix:/run/x.sock", "127.0.0.1:0"):
@@ -82,9 +82,13 @@ def test_a_url_of_one_s_own_wins_over_every_listener(config, url):
 
 
 @pytest.mark.parametrize(
-    "url", ["ai-mux.example", "ftp://x", "http://x?y", 'http://x"', "http://x$(id)", "http://a@b"]
+    "url",
+    [
+        *("ai-mux.example", "ftp://x", "http://x?y", 'http://x"', "http://x$(id)", "http://a@b"),
+        *("https://x/claude", "https://x/chatgpt/v1/", "http://[2001:db8::1]:80/below", "https://x//"),
+    ],
 )
-def test_a_url_that_is_none_or_would_end_a_quote_is_refused(config, url):
+def test_a_url_that_is_none_or_would_end_a_quote_or_has_a_path_is_refused(config, url):
     with pytest.raises(ConfigError, match="--url"):
         made(config(), url=url)
 
@@ -153,6 +157,14 @@ def test_a_provider_that_is_not_served_is_noted_and_curl_shows_only_what_is(conf
     server = config(providers=["claude"])
     assert any("does not serve chatgpt" in note for note in made(server, "codex").notes)
     assert "/chatgpt" not in made(server, "curl").text
+
+
+def test_curl_without_any_provider_is_noted_with_both(config):
+    it = made(config(providers=[]), "curl")
+    [note] = [note for note in it.notes if "does not serve" in note]
+    for name in ("claude", "chatgpt"):
+        assert f"/{name}/" in it.text
+        assert name in note
 
 
 def test_codex_s_settings_are_toml_with_websockets(config):

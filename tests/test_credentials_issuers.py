@@ -225,11 +225,18 @@ def test_a_login_by_an_api_key_that_is_not_there_is_broken_whatever_tokens_stand
         read(chatgpt, {"auth_mode": "apikey", "tokens": tokens, **key})
 
 
-@pytest.mark.parametrize("key", [7, ["sk"], "sk-two words", "sk-line\n", "sk-é"])
+@pytest.mark.parametrize(
+    "key",
+    [7, ["sk"], "sk-two words", "sk-line\n", "sk-é", '"sk-x"', "'sk-x'", "`sk-x", "OPENAI_API_KEY=sk-x"],
+)
 def test_what_cannot_be_sent_is_no_api_key(key):
     with pytest.raises(BrokenCredential) as caught:
         read(chatgpt, {"auth_mode": "apikey", "OPENAI_API_KEY": key})
     assert str(key) not in str(caught.value)
+
+
+def test_a_key_in_quotes_that_is_not_used_takes_nothing_from_the_login_beside_it():
+    assert read(chatgpt, {**codex(), "OPENAI_API_KEY": '"sk-x"'}).access.reveal()
 
 
 def test_everything_in_a_chatgpt_answer_is_optional_and_the_old_is_kept():
@@ -342,8 +349,15 @@ def test_retry_after_is_seconds_or_a_date(field, seconds):
     assert retry_after_s(field, NOW) == seconds
 
 
-def test_the_operator_is_told_the_vendor_s_own_command():
-    assert "CLAUDE_CONFIG_DIR=/s/claude claude" in claude.login("/s/claude/.credentials.json")
-    assert "CODEX_HOME='/with blank' codex login" in chatgpt.login("/with blank/auth.json")
-    assert "mv /s/auth.json /s/other.json" in chatgpt.login("/s/other.json")
-    assert "mv /s/.credentials.json /s/other.json" in claude.login("/s/other.json")
+@pytest.mark.parametrize("path", ["/s/claude/.credentials.json", "/with blank/auth.json", "/s/other.json"])
+@pytest.mark.parametrize(("issuer", "name"), [(claude, "claude"), (chatgpt, "chatgpt")])
+def test_the_operator_is_told_the_verb_that_logs_in_where_the_login_goes_and_that_it_needs_the_configuration(
+    issuer, name, path
+):
+    told = issuer.login(path)
+    assert f"`ai-mux login {name}`" in told
+    assert "--config" in told
+    assert path in told
+    # Codex's own command, without its setting for a file, may leave the login in a keyring.
+    assert "auth login" not in told
+    assert "codex login" not in told

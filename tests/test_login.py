@@ -12,17 +12,24 @@ from pathlib import Path
 import pytest
 from clients.gateway_process import TOKEN, running
 from fakes.machine import names, run
-from fakes.renewing import claude_file
+from fakes.renewing import claude_file, write
 from fakes.stand_ins import CODEX_NEW, NEW, WRITES_CLAUDE, WRITES_CODEX, StandIns, visible
 
 from ai_mux.login import advice
 from ai_mux.login.clients import CLIENTS, Place, left_out, place
 from ai_mux.storage.locks import FileLock
 
+# What claude_file writes beside its login.
+OTHERS = {"mcpOAuth": {"kept": 0.10}}
+
 
 @pytest.fixture
 def machine(tmp_path):
     return StandIns(tmp_path)
+
+
+def login_in(machine):
+    return json.loads(machine.claude.read_text())["claudeAiOauth"]
 
 
 # It works
@@ -239,14 +246,58 @@ def test_a_login_that_works_is_replaced_by_force(machine):
     claude_file(machine.claude, ends=time.time() + 60)
     machine.install("claude", WRITES_CLAUDE)
     assert machine.login("claude", "--force").returncode == 0
-    assert json.loads(machine.claude.read_text()) == NEW
+    assert json.loads(machine.claude.read_text()) == NEW | OTHERS
 
 
 def test_a_login_that_has_ended_for_good_is_replaced_without_a_question(machine):
     claude_file(machine.claude, ends=time.time() - 60, refresh="")
     machine.install("claude", WRITES_CLAUDE)
     assert machine.login("claude").returncode == 0
-    assert json.loads(machine.claude.read_text()) == NEW
+    assert json.loads(machine.claude.read_text()) == NEW | OTHERS
+
+
+@pytest.mark.parametrize("refresh", ["refresh-0", ""])
+def test_a_login_that_works_stays_whatever_else_is_wrong_there(machine, refresh):
+    claude_file(machine.claude, ends=None, refresh=refresh)
+    machine.claude.parent.chmod(0o777)
+    machine.claude.chmod(0o644)
+    machine.install("claude", WRITES_CLAUDE)
+    assert "--force" in machine.login("claude").stdout
+    assert not machine.was_run
+
+
+def test_what_stands_beside_claude_s_login_stays_to_the_byte(machine):
+    others = (
+        '{"mcpOAuth": {"n": 0.10, "big": 1e400, "k": "\\u00e9"},\n "claudeAiOauth": null, "later": [ ] }\n'
+    )
+    write(machine.claude, others)
+    machine.install("claude", WRITES_CLAUDE)
+    assert machine.login("claude").returncode == 0
+    assert login_in(machine) == NEW["claudeAiOauth"]
+    before, _, after = machine.claude.read_text().partition(json.dumps(NEW["claudeAiOauth"]))
+    assert before + "null" + after == others
+    assert machine.claude.stat().st_mode & 0o777 == 0o600
+    assert visible(machine.claude.parent) == [".credentials.json"]
+
+
+@pytest.mark.parametrize("there", ["{", "[1]", "", '{ "claudeAiOauth" : {} }', " " * (1 << 20) + '{"a": 1}'])
+def test_a_new_login_is_what_the_client_wrote_where_there_is_nothing_to_keep(machine, there):
+    write(machine.claude, there)
+    machine.install("claude", WRITES_CLAUDE)
+    assert machine.login("claude").returncode == 0
+    assert machine.claude.read_text() == json.dumps(NEW)
+    assert visible(machine.claude.parent) == [".credentials.json"]
+
+
+def test_codex_s_file_is_all_login_and_nothing_of_the_old_one_stays(machine):
+    file = machine.state / "chatgpt" / "auth.json"
+    write(
+        file,
+        json.dumps({"access_token": "old", "refresh_token": "old", "expires_at": 5, "account_id": "old"}),
+    )
+    machine.install("codex", WRITES_CODEX)
+    assert machine.login("chatgpt", "--force").returncode == 0
+    assert json.loads(file.read_text()) == CODEX_NEW
 
 
 # On a terminal
@@ -274,7 +325,7 @@ def test_a_person_is_asked_before_a_login_that_works_is_replaced(machine, termin
     it.type(answer)
     assert it.end() == 0
     assert machine.was_run is replaced
-    assert (json.loads(machine.claude.read_text()) == NEW) is replaced
+    assert (login_in(machine) == NEW["claudeAiOauth"]) is replaced
 
 
 def test_what_is_typed_reaches_the_client(machine, terminal):
@@ -343,17 +394,20 @@ def waiting(machine):
 
 def test_a_renewal_in_flight_ends_before_the_new_login_is_put_in_place(machine, waiting):
     it, lock = waiting
-    assert json.loads(machine.claude.read_text()) != NEW
+    assert login_in(machine) != NEW["claudeAiOauth"]
+    # What the renewal writes last is what the new login is put into.
+    renewed = json.loads(machine.claude.read_text()) | {"later": True}
+    write(machine.claude, json.dumps(renewed))
     lock.unlock()
     assert it.wait(30) == 0
-    assert json.loads(machine.claude.read_text()) == NEW
+    assert json.loads(machine.claude.read_text()) == NEW | OTHERS | {"later": True}
 
 
 def test_a_login_that_waits_for_a_renewal_and_is_given_up_is_not_lost(machine, waiting):
     it, _ = waiting
     it.send_signal(signal.SIGINT)
     assert it.wait(30) == 1
-    assert json.loads(machine.claude.read_text()) != NEW
+    assert login_in(machine) != NEW["claudeAiOauth"]
     subprocess.run(shlex.split(it.stderr.read().rpartition("put it in place: ")[2]), check=True, timeout=10)
     assert json.loads(machine.claude.read_text()) == NEW
 
@@ -433,3 +487,23 @@ def test_variables_of_other_programs_stay():
     assert left_out(dict.fromkeys([*kept, "CODEX_REFRESH_TOKEN_URL_OVERRIDE"], "x")) == [
         "CODEX_REFRESH_TOKEN_URL_OVERRIDE"
     ]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ('mkdir "$CLAUDE_CONFIG_DIR/.credentials.json"', "no regular file"),
+        ('mkfifo "$CLAUDE_CONFIG_DIR/.credentials.json"', "no regular file"),
+        ('ln -s /etc/hostname "$CLAUDE_CONFIG_DIR/.credentials.json"', "symbolic link"),
+        ('head -c 2000000 /dev/zero > "$CLAUDE_CONFIG_DIR/.credentials.json"', "too large"),
+    ],
+)
+def test_what_is_no_file_of_a_login_is_said_and_changes_nothing(machine, made, said):
+    write(machine.claude, json.dumps(NEW))
+    machine.install("claude", made)
+    done = machine.login("claude", "--force")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(machine.claude.read_text()) == NEW
+    assert visible(machine.claude.parent) == [".credentials.json"]

@@ -1,6 +1,10 @@
 """Keeping a long-lived token: from a pipe, and from a terminal on which nothing of it is seen."""
 
+import json
+import time
+
 import pytest
+from fakes.renewing import claude_file
 from fakes.stand_ins import StandIns, visible
 
 from ai_mux.providers import PROVIDERS
@@ -11,6 +15,10 @@ TOKEN = "sk-ant-oat01-made-up-" + "Zq7Kx1vBw9" * 9
 @pytest.fixture
 def machine(tmp_path):
     return StandIns(tmp_path)
+
+
+def whole(machine):
+    return json.loads(machine.claude.read_text())
 
 
 def kept(machine):
@@ -73,4 +81,65 @@ def test_on_a_terminal_a_token_that_was_broken_into_lines_is_taken_whole_and_not
     finally:
         it.close()
     assert kept(machine).access.reveal() == TOKEN
+    assert "Zq7" not in it.shown
+
+
+# Something is there already
+
+
+@pytest.mark.parametrize(
+    ("ends", "refresh"),
+    [(60, "refresh-0"), (-60, "refresh-0"), (None, "refresh-0"), (60, ""), (None, "")],
+)
+def test_what_still_works_stays_where_nobody_can_be_asked_unless_forced(machine, ends, refresh):
+    claude_file(machine.claude, ends=None if ends is None else time.time() + ends, refresh=refresh)
+    before = machine.claude.read_bytes()
+    done = machine.login("claude", "--token-stdin", given=TOKEN)
+    assert done.returncode == 1
+    assert "--force" in done.stderr
+    assert "not kept" in done.stderr
+    assert str(machine.claude) in done.stderr
+    assert machine.claude.read_bytes() == before
+    assert machine.login("claude", "--token-stdin", "--force", given=TOKEN).returncode == 0
+    assert kept(machine).access.reveal() == TOKEN
+
+
+def test_a_token_that_has_ended_is_replaced_without_a_question(machine):
+    claude_file(machine.claude, ends=time.time() - 60, refresh="")
+    assert machine.login("claude", "--token-stdin", given=TOKEN).returncode == 0
+    assert kept(machine).access.reveal() == TOKEN
+
+
+def test_a_token_takes_the_place_of_the_login_alone_and_what_stands_beside_it_stays(machine):
+    claude_file(machine.claude, ends=time.time() + 60)
+    assert machine.login("claude", "--token-stdin", "--force", given=TOKEN).returncode == 0
+    assert whole(machine) == {
+        "claudeAiOauth": {"accessToken": TOKEN, "refreshToken": "", "expiresAt": None},
+        "mcpOAuth": {"kept": 0.10},
+    }
+    assert machine.claude.stat().st_mode & 0o777 == 0o600
+    assert visible(machine.claude.parent) == [".credentials.json"]
+
+
+@pytest.mark.parametrize("there", ["{", "", "[]"])
+def test_a_file_that_cannot_be_read_is_replaced_as_a_whole(machine, there):
+    machine.claude.parent.mkdir(mode=0o700, parents=True)
+    machine.claude.write_text(there)
+    assert machine.login("claude", "--token-stdin", given=TOKEN).returncode == 0
+    assert kept(machine).access.reveal() == TOKEN
+
+
+@pytest.mark.parametrize(("answer", "replaced"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_on_a_terminal_a_person_is_asked_before_a_login_that_works_is_replaced(machine, answer, replaced):
+    claude_file(machine.claude, ends=time.time() + 60)
+    it = machine.terminal("claude", "--token-stdin")
+    try:
+        it.until("Enter twice")
+        it.type(f"{TOKEN}\n\n")
+        it.until("Replace it by the token? [y/N]")
+        it.type(answer)
+        assert it.end() == 0
+    finally:
+        it.close()
+    assert (kept(machine).access.reveal() == TOKEN) is replaced
     assert "Zq7" not in it.shown

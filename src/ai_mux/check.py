@@ -20,12 +20,13 @@ from ai_mux.credentials.api_key import KeyIssuer
 from ai_mux.credentials.oauth import Issuer
 from ai_mux.errors import ConfigError
 from ai_mux.login import command_for, token_command_for
-from ai_mux.outbound import chosen_proxy
+from ai_mux.outbound import OutboundProxy, chosen_proxy
 from ai_mux.providers.base import Provider
 from ai_mux.storage.inspect import Finding, Inspection, Level, inspect
 
 _COLOURS: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 _CONFIGURATION: Final = "configuration"
+_PROXY_MEND: Final = "correct the variable, or unset it; the server does not start with it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,19 +120,31 @@ def _configuration(config: Config) -> Iterator[Finding]:
 def _way(
     one: ProviderConfig, provider: Provider, inspection: Inspection, environ: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Say where requests go, through what, and what of it users reach."""
+    """Say where requests and renewals go, through what, and what of it users reach."""
     credential = inspection.credential
     api_key = one.api_key_file is not None if credential is None else credential.api_key
-    backend = provider.backend(api_key=api_key)
-    url = one.base_url or backend.base_url
-    try:
-        via = chosen_proxy(one.proxy, url, environ)
-    except ConfigError as exc:
-        yield _error(str(exc), "correct the variable, or unset it")
+    # The server looks for the proxy of each, whatever the credential is now, and does not start without.
+    to_login, to_api = (one.base_url or provider.backend(api_key=key).base_url for key in (False, True))
+    renewals = one.token_url or provider.token_url
+    via: dict[str, OutboundProxy | None] = {}
+    problems: list[str] = []
+    for target in dict.fromkeys((to_login, to_api, renewals)):
+        try:
+            via[target] = chosen_proxy(one.proxy, target, environ)
+        except ConfigError as exc:
+            problems += exc.lines
+    if problems:
+        yield from (_error(line, _PROXY_MEND) for line in dict.fromkeys(problems))
         return
-    through = "" if via is None else f" through {via}{'' if one.proxy else ' (from the environment)'}"
+    url = to_api if api_key else to_login
     served = "inference paths" if one.paths is None else f"paths: {', '.join(one.paths)}"
-    yield _ok(f"goes to {url}{through}; {'EVERY PATH' if one.paths == ('*',) else served}")
+    yield _ok(f"goes to {url}{_through(one, via[url])}; {'EVERY PATH' if one.paths == ('*',) else served}")
+    if not api_key and via[renewals] != via[url]:
+        yield _ok(f"is renewed at {renewals}{_through(one, via[renewals]) or ' directly'}")
+
+
+def _through(one: ProviderConfig, via: OutboundProxy | None) -> str:
+    return "" if via is None else f" through {via}{'' if one.proxy else ' (from the environment)'}"
 
 
 # Saying it

@@ -16,8 +16,9 @@ from ai_mux.client_config import templates
 from ai_mux.config import Config, UserConfig
 from ai_mux.errors import ConfigError
 
-# No quote, blank, "$" or "\": it is put between the quotes of five languages.
-_URL: Final = re.compile(r"https?://[A-Za-z0-9.\-_~:\[\]/%]+")
+# No quote, blank, "$" or "\": it is put between the quotes of five languages. No path: what stands
+# behind the host is a provider's prefix, and that is put in here.
+_URL: Final = re.compile(r"https?://[A-Za-z0-9.\-_~:\[\]%]+/?")
 
 # What a client reaches, and how it is told of a certificate authority of one's own.
 CLIENTS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
@@ -68,7 +69,7 @@ def settings(
     wanted, _ = CLIENTS[client]
     reached = [name for name in wanted if name in served] or list(wanted)
     if not set(wanted) & set(served):
-        notes.append(f"this server does not serve {wanted[0]}: add it to `providers`")
+        notes.append(f"this server does not serve {' or '.join(wanted)}: add what you need to `providers`")
     match client:
         case "claude-code" if settings_json:
             text = templates.claude_settings(base, None if one is None else one.token_file)
@@ -98,7 +99,9 @@ def settings(
 def _base(client: str, config: Config, url: str | None) -> tuple[str, list[str]]:
     if url is not None:
         if not _URL.fullmatch(url):
-            raise ConfigError("--url must be like https://ai-mux.example:8443, and nothing behind it")
+            raise ConfigError(
+                "--url must be like https://ai-mux.example:8443, without a path: each client's is added here"
+            )
         return url.rstrip("/"), []
     listen = config.listen
     if listen.path is not None:

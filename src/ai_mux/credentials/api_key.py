@@ -15,6 +15,26 @@ _ASSIGNMENT: Final = re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]*=")
 _QUOTES: Final = "\"'`"
 
 
+def plain_key(written: str) -> Secret:
+    """Return an API key, wherever it was written.
+
+    Args:
+        written: What stands there; not empty.
+
+    Raises:
+        BrokenCredential: It is more than a key. The message quotes nothing.
+    """
+    if _ASSIGNMENT.match(written):
+        raise BrokenCredential(
+            "the API key reads like a shell's variable; write the key alone, without a name and '='"
+        )
+    if written[0] in _QUOTES or written[-1] in _QUOTES:
+        raise BrokenCredential("the API key stands in quotes; remove them")
+    if not _VISIBLE.fullmatch(written):
+        raise BrokenCredential("the API key holds blanks or characters that no key has; write the key alone")
+    return Secret(written)
+
+
 class KeyIssuer:
     """Reads the file of an API key. A key is not renewed: the operator writes another one."""
 
@@ -32,17 +52,7 @@ class KeyIssuer:
             raise BrokenCredential("the file is empty where an API key should be")
         if "\n" in key or "\r" in key:
             raise BrokenCredential("the file holds several lines; it must hold the API key and nothing else")
-        if _ASSIGNMENT.match(key):
-            raise BrokenCredential(
-                "the file reads like a shell's; write the key alone, without a name and '='"
-            )
-        if key[0] in _QUOTES or key[-1] in _QUOTES:
-            raise BrokenCredential("the API key stands in quotes; remove them")
-        if not _VISIBLE.fullmatch(key):
-            raise BrokenCredential(
-                "the API key holds blanks or characters that no key has; write the key alone"
-            )
-        return Credential(access=Secret(key), refresh=None, expires_at=None, api_key=True)
+        return Credential(access=plain_key(key), refresh=None, expires_at=None, api_key=True)
 
     def write(self, document: bytes, credential: Credential) -> NoReturn:
         """Refuse: the file is the operator's."""

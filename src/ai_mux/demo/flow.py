@@ -200,6 +200,6 @@ def _print_guide(page: Page, address: str, token: str) -> None:
     page.prose("Write config.yaml:")
     page.copy(guide.real_config())
     page.prose(
-        "Log in with the vendor's own client, into directories that belong to ai-mux; make a token; start."
+        "Make a token; log in with the vendor's own client, into directories that belong to ai-mux; start."
     )
     page.copy(guide.real_logins())

@@ -96,11 +96,10 @@ users:
 
 
 def real_logins() -> str:
-    """Return the commands that log in with the vendors' own clients, and make a token and start."""
+    """Return the commands that make a token, log in with the vendors' own clients, and start."""
     return """
-(umask 077 && mkdir -p ~/.ai-mux/claude ~/.ai-mux/chatgpt)
-CLAUDE_CONFIG_DIR=~/.ai-mux/claude claude auth login
-CODEX_HOME=~/.ai-mux/chatgpt codex login
-(umask 077 && openssl rand -hex 24 > ~/.ai-mux/token)
-ai-mux --config config.yaml   # ./start in a checkout
+(umask 077 && mkdir -p ~/.ai-mux && openssl rand -hex 24 > ~/.ai-mux/token)
+ai-mux login claude --config config.yaml   # ./start in a checkout
+ai-mux login chatgpt --config config.yaml
+ai-mux --config config.yaml
 """

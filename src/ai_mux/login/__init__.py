@@ -10,6 +10,9 @@ the login that was there nothing.
 Rule 3: a login that was made and cannot be put in place stays where it is, and
 the message says where.
 
+Rule 4: a login that still works is replaced when somebody said so: asked on a
+terminal, or with ``--force``. What its file holds beside it stays.
+
     clients   what each vendor's client is called and wants; where we are running
     placing   directories, and the move into place
     advice    what a person is told
@@ -17,8 +20,8 @@ the message says where.
     token     a long-lived token instead of a login
 """
 
-from ai_mux.login.clients import CLIENTS, command_for, token_command_for
-from ai_mux.login.flow import LoginFailed, log_in
+from ai_mux.login.clients import command_for, token_command_for
+from ai_mux.login.flow import log_in
 from ai_mux.login.token import keep_token
 
-__all__ = ["CLIENTS", "LoginFailed", "command_for", "keep_token", "log_in", "token_command_for"]
+__all__ = ["command_for", "keep_token", "log_in", "token_command_for"]

@@ -28,6 +28,7 @@ class VendorClient:
         without_browser: More arguments, for a machine without a browser.
         home: The variable that names the directory of its files.
         file: The credential file that it writes there.
+        shares_file: The file holds more than the login, and the client keeps that when it logs in anew.
         hints: What to do without a browser, by place.
     """
 
@@ -37,6 +38,7 @@ class VendorClient:
     without_browser: tuple[str, ...] = ()
     home: str
     file: str
+    shares_file: bool = False
     hints: Mapping[Place, str]
 
     def arguments(self, *, browser: bool) -> tuple[str, ...]:
@@ -73,6 +75,8 @@ CLIENTS: Final[Mapping[str, VendorClient]] = {
         command=("claude", "auth", "login"),
         home="CLAUDE_CONFIG_DIR",
         file=".credentials.json",
+        # The logins of its MCP servers lie there as well.
+        shares_file=True,
         hints={Place.HEADLESS: _PASTE, Place.SSH: _PASTE, Place.CONTAINER: f"{_PASTE} {_CONTAINER}"},
     ),
     "chatgpt": VendorClient(
@@ -82,6 +86,7 @@ CLIENTS: Final[Mapping[str, VendorClient]] = {
         command=("codex", "login", "-c", 'cli_auth_credentials_store="file"'),
         without_browser=("--device-auth",),
         home="CODEX_HOME",
+        # All of it is the login, in one of several shapes; Codex writes it anew.
         file="auth.json",
         hints={
             Place.HEADLESS: _DEVICE,

@@ -17,7 +17,7 @@ from ai_mux.errors import AiMuxError, BrokenCredential, ConfigError
 from ai_mux.login import advice, clients, placing
 from ai_mux.login.clients import CLIENTS, Place, VendorClient
 from ai_mux.providers.base import Provider
-from ai_mux.storage.inspect import Level, inspect
+from ai_mux.storage.inspect import inspect
 
 
 class LoginFailed(AiMuxError):
@@ -51,8 +51,13 @@ def log_in(
     program = shutil.which(client.command[0], path=environ.get("PATH"))
     if program is None:
         raise LoginFailed(advice.how_to_get(client, path))
-    if not force and not _is_wanted(path, provider):
-        return
+    if not force and (held := what_works(path, provider)) is not None:
+        click.echo(f"{held}.")
+        if not sys.stdin.isatty():
+            click.echo("It stays as it is. To log in anew all the same: --force")
+            return
+        if not click.confirm("Log in anew?", default=False):
+            return
     where = clients.place(environ, platform=sys.platform, exists=os.path.exists)
     if browser is None:
         browser = where is Place.DESKTOP
@@ -74,7 +79,7 @@ def log_in(
             raise LoginFailed(f"{client.title} {_ending(code)}. {_unchanged(path)}")
         made = directory / client.file
         _verify(made, client, provider, program)
-        placing.put_in_place(made, target)
+        placing.put_in_place(made, target, keeps_others=client.shares_file)
     conclude(config, provider, path)
 
 
@@ -108,16 +113,20 @@ def destination(config: Config, provider: Provider) -> Path:
     return path
 
 
-def _is_wanted(path: Path, provider: Provider) -> bool:
-    """Ask whether a login that is there shall be replaced; without a terminal it stays."""
-    inspection = inspect(path, provider.issuer, now=time.time())
-    if inspection.credential is None or any(one.level is Level.ERROR for one in inspection.findings):
-        return True
-    click.echo(f"{path} holds {inspection.findings[-1].text}.")
-    if not sys.stdin.isatty():
-        click.echo("It stays as it is. To log in anew all the same: --force")
-        return False
-    return click.confirm("Log in anew?", default=False)
+def what_works(path: Path, provider: Provider) -> str | None:
+    """Say what is there that would be lost: what can be renewed, or is not known to have ended.
+
+    None where nothing is lost. What is wrong around a file, such as a full disk, does not count.
+    """
+    now = time.time()
+    inspection = inspect(path, provider.issuer, now=now)
+    credential = inspection.credential
+    if credential is None:
+        return None
+    end = credential.expires_at
+    if credential.refresh is None and end is not None and end <= now:
+        return None
+    return f"{path} holds {inspection.findings[-1].text}"
 
 
 # While the client runs
@@ -161,10 +170,10 @@ def _verify(made: Path, client: VendorClient, provider: Provider, program: str) 
         LoginFailed: It did not.
     """
     try:
-        credential = provider.issuer.read(made.read_bytes())
+        credential = provider.issuer.read(placing.contents(made))
     except FileNotFoundError:
         raise LoginFailed(advice.left_nothing(client, program, platform=sys.platform)) from None
-    except BrokenCredential as exc:
+    except (OSError, BrokenCredential) as exc:
         raise LoginFailed(
             f"{client.title} left a file that holds no login: {exc}. Nothing was changed."
         ) from None

@@ -4,6 +4,8 @@ What root makes here belongs to whom the place belongs to: the server may run as
 another user, and would be locked out of what root alone can read.
 """
 
+import contextlib
+import errno
 import os
 import secrets
 import shlex
@@ -16,7 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ai_mux.errors import StoreError
+from ai_mux.credentials.document import changed, parse
+from ai_mux.errors import BrokenCredential, StoreError
+from ai_mux.storage.files import MAX_BYTES
 from ai_mux.storage.locks import NAME, FileLock
 from ai_mux.storage.refusals import owner, refusal
 
@@ -53,12 +57,40 @@ def working_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def put_in_place(made: Path, target: Path) -> None:
+def contents(made: Path) -> bytes:
+    """Return what a client wrote, if that is an ordinary file.
+
+    Raises:
+        FileNotFoundError: It wrote nothing there.
+        BrokenCredential: It is no file of its own, or too large for a credential.
+        OSError: It cannot be read.
+    """
+    try:
+        # Without O_NONBLOCK a FIFO in its place would be waited for.
+        fd = os.open(made, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise BrokenCredential("it is a symbolic link") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise BrokenCredential("it is no regular file")
+        with os.fdopen(os.dup(fd), "rb") as file:
+            document = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(fd)
+    if len(document) > MAX_BYTES:
+        raise BrokenCredential("it is too large for a credential file")
+    return document
+
+
+def put_in_place(made: Path, target: Path, *, keeps_others: bool) -> None:
     """Replace ``target`` by the file ``made``, with mode 0600, and synced.
 
     Args:
         made: A login, on the same file system. It is gone afterwards.
         target: The credential file, resolved.
+        keeps_others: The members of ``target`` that ``made`` does not have stay.
 
     Raises:
         StoreError: It cannot be done. The login then lies beside ``target``, and the message says where.
@@ -71,7 +103,10 @@ def put_in_place(made: Path, target: Path) -> None:
     try:
         _finish(aside, target.parent)
         with _locked(target.parent):
-            aside.replace(target)
+            whole = _with_others(aside, target, at=made.with_name(aside.name)) if keeps_others else aside
+            whole.replace(target)
+        with contextlib.suppress(OSError):  # the login is in place; its copy may be there no more
+            aside.unlink()
         _finish(target.parent)
     except (OSError, TimeoutError, KeyboardInterrupt) as exc:
         problem = refusal("replace", target, exc) if isinstance(exc, OSError) and exc.errno else exc
@@ -80,6 +115,28 @@ def put_in_place(made: Path, target: Path) -> None:
         raise StoreError(
             f"{said}. The new login is safe; when this is mended, put it in place: {move}"
         ) from exc
+
+
+def _with_others(login: Path, target: Path, *, at: Path) -> Path:
+    """Return a login's file that also has what else ``target`` holds, made at ``at``; or the login itself.
+
+    Only under the lock, else a renewal might write what is not seen here.
+    """
+    try:
+        # What is larger is no credential file, and would not be read again.
+        fits = target.is_file() and target.stat().st_size + login.stat().st_size <= MAX_BYTES
+        old = target.read_bytes() if fits else b""
+        others = parse(old)
+    except (OSError, BrokenCredential):
+        return login
+    new = parse(login.read_bytes())
+    if others.keys() <= new.keys():
+        return login
+    # Into the old text, which keeps what we do not know to the byte.
+    at.touch(mode=0o600)
+    at.write_bytes(changed(old, {(name,): value for name, value in new.items()}))
+    _finish(at, target.parent)
+    return at
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ai_mux.credentials.document import changed
 from ai_mux.errors import BrokenCredential
 from ai_mux.login import placing
 from ai_mux.login.clients import CLIENTS
-from ai_mux.login.flow import LoginFailed, conclude, destination
+from ai_mux.login.flow import LoginFailed, conclude, destination, what_works
 from ai_mux.providers.base import Provider
 from ai_mux.secret import Secret
 
@@ -31,28 +31,38 @@ _OTHERS: Final = {
 _EXPECTED: Final = "sk-ant-oat"
 
 
-def keep_token(config: Config, provider: Provider, source: TextIO) -> None:
+def keep_token(config: Config, provider: Provider, source: TextIO, *, force: bool = False) -> None:
     """Keep a long-lived token where ai-mux looks for it.
 
     Args:
         config: Says where that is.
         provider: ``claude``: no other has such tokens.
         source: Where the token comes from. A terminal is asked, and shows nothing of it.
+        force: Do not ask before a login that still works is replaced.
 
     Raises:
         ConfigError: This provider's credential is no login, or another program's.
-        LoginFailed: That is no such token.
+        LoginFailed: That is no such token; or a login that still works is there, and nobody can be asked.
         StoreError: It cannot be kept.
     """
     path = destination(config, provider)
     token = _checked(_asked(source) if source.isatty() else source.read(_MAX_CHARACTERS + 1))
+    # Asked only now: a token that is pasted where a yes was wanted would be seen.
+    if not force and (held := what_works(path, provider)) is not None:
+        if not source.isatty():
+            raise LoginFailed(
+                f"{held}. It stays as it is, and the token was not kept. To replace it all the same: --force"
+            )
+        click.echo(f"{held}.")
+        if not click.confirm("Replace it by the token?", default=False):
+            return
     target = Path(os.path.realpath(path))
     login = {"accessToken": token.reveal(), "refreshToken": "", "expiresAt": None}
     with placing.working_directory(target) as directory:
         made = directory / CLIENTS[provider.name].file
         made.touch(mode=0o600)
         made.write_bytes(changed(b"{}", {("claudeAiOauth",): login}) + b"\n")
-        placing.put_in_place(made, target)
+        placing.put_in_place(made, target, keeps_others=True)
     conclude(config, provider, path)
 
 

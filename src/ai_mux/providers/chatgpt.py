@@ -4,14 +4,13 @@ The credential file is Codex's ``auth.json``, or a flat object with the same
 tokens; it is written back in the shape that was read.
 """
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import PurePath
 from typing import Final
 
 from ai_mux.credentials import oauth
+from ai_mux.credentials.api_key import plain_key
 from ai_mux.credentials.credential import Credential
 from ai_mux.credentials.document import changed, parse
 from ai_mux.credentials.oauth import Issuer, Reason
@@ -74,7 +73,7 @@ class ChatGPTIssuer:
         if says_key and not key:
             raise BrokenCredential("auth_mode is apikey, and OPENAI_API_KEY holds no key")
         if says_key or (key and not access and refresh is None):
-            return Credential(access=key, refresh=None, expires_at=None, api_key=True)
+            return Credential(access=plain_key(key.reveal()), refresh=None, expires_at=None, api_key=True)
         id_token = _lenient(tokens.get("id_token"))
         lifetime_s = _lifetime_s(oauth.claims(access))
         obtained_at = _instant(whole.get("last_refresh"))
@@ -159,12 +158,8 @@ class ChatGPTIssuer:
         return status == 401 or (400 <= status < 500 and status != 429 and oauth.is_final(answer))
 
     def login(self, path: str) -> str:
-        """Codex logs in; where the file has another name than its own, it is moved there."""
-        file = PurePath(path)
-        command = f"CODEX_HOME={shlex.quote(str(file.parent))} codex login"
-        if file.name == "auth.json":
-            return f"run `{command}`"
-        return f"run `{command}`, then `mv {shlex.quote(str(file.parent / 'auth.json'))} {shlex.quote(path)}`"
+        """Our verb runs Codex, and puts its login where it belongs: it needs the same configuration."""
+        return f"run `ai-mux login chatgpt`, with the server's --config, for a login in {path}"
 
 
 class ChatGPT:

@@ -4,10 +4,8 @@ The credential file is Claude Code's ``.credentials.json``; other programs' keys
 in it stay as they are.
 """
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import PurePath
 from typing import Final
 
 from ai_mux.credentials import oauth
@@ -100,13 +98,11 @@ class ClaudeIssuer:
         return 400 <= status < 500 and status != 429 and oauth.is_final(answer)
 
     def login(self, path: str) -> str:
-        """Claude Code logs in; where the file has another name than its own, it is moved there."""
-        file = PurePath(path)
-        command = f"run `CLAUDE_CONFIG_DIR={shlex.quote(str(file.parent))} claude auth login`"
-        if file.name != ".credentials.json":
-            made = shlex.quote(str(file.parent / ".credentials.json"))
-            command += f", then `mv {made} {shlex.quote(path)}`"
-        return f"{command}; or give a token of `claude setup-token` to `ai-mux login claude --token-stdin`"
+        """Our verb runs Claude Code, and puts its login where it belongs: it needs the same configuration."""
+        return (
+            f"run `ai-mux login claude`, with the server's --config, for a login in {path}; "
+            "or give a token of `claude setup-token` to `ai-mux login claude --token-stdin`, likewise"
+        )
 
 
 class Claude:
