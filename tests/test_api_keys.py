@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from engine.wires import Wire, eventually
@@ -9,7 +10,9 @@ from fakes.renewing import claude_file, write
 from fakes.token_endpoint import TokenEndpoint
 from whole import ALICE, ChatGPTAt, Origin, Whole, refused, request, whole
 
+from ai_mux.credentials.credential import Credential
 from ai_mux.providers import PROVIDERS
+from ai_mux.secret import Secret
 
 CLAUDE_KEY = "sk-ant-api03-Vt3Xw1Lp9Kf6Qz8Bd5"
 OPENAI_KEY = "sk-proj-Jh7Gc2Ns4Rb9Mw0Ye1"
@@ -280,6 +283,50 @@ async def test_what_waits_for_a_login_s_renewal_goes_where_the_key_belongs_that_
         assert endpoint.spent == [REFRESH]
 
 
+class Replaced:
+    """Who hands out a credential just as one of the other kind takes its place.
+
+    Args:
+        first: What is handed out at once, or None to have every request wait.
+        then: What those get who wait, of the kind that the file does not hold any more.
+    """
+
+    def __init__(self, first: Credential | None, then: Credential) -> None:
+        self.is_api_key = not then.api_key
+        self._first, self._then = first, then
+
+    def fresh(self) -> Credential | None:
+        return self._first
+
+    async def renewed(self, refused: Secret | None = None) -> Credential:
+        return self._then
+
+
+A_KEY = Credential(access=Secret(OPENAI_KEY), refresh=None, expires_at=None, api_key=True)
+A_LOGIN = Credential(access=Secret(LOGIN), refresh=None, expires_at=None, account_id="acct-0")
+
+
+@pytest.mark.parametrize("refused_first", [False, True], ids=["first waits", "is refused first"])
+@pytest.mark.parametrize(("then", "other"), [(A_KEY, A_LOGIN), (A_LOGIN, A_KEY)], ids=["key", "login"])
+async def test_a_credential_that_is_replaced_as_it_is_handed_out_goes_nowhere(
+    mux, keys, logins, then, other, refused_first
+):
+    """Between a renewal's end and the turn in which its request goes on, the file may change."""
+    there, elsewhere = (logins, keys) if then.api_key else (keys, logins)
+    there.answer = lambda message: refused(401)
+    mux.configure(providers=[{"name": "chatgpt"}])
+    await mux.start()
+    gateway = mux.app.server.gateway
+    tokens = Replaced(other if refused_first else None, then)
+    gateway.routes[b"chatgpt"] = replace(gateway.routes[b"chatgpt"], tokens=tokens)
+    answer = await mux.ask("POST /chatgpt/v1/responses")
+    assert (answer.status, answer.get(b"retry-after")) == (503, b"1")
+    assert b"just being replaced" in answer.body
+    assert len(there.asked) == refused_first
+    assert not elsewhere.asked
+    assert then.access.reveal().encode() not in there.raw
+
+
 # Refused
 
 
@@ -293,6 +340,7 @@ async def test_a_refused_key_is_a_503_that_is_asked_once_and_logged_once(mux, ke
         assert answer.get(b"x-should-retry") == b"false"
         assert answer.get(b"retry-after") is None
         assert OPENAI_KEY.encode() not in answer.body
+        assert b"does not accept this server's API key" in answer.body
         assert b"operator" in answer.body
         assert len(keys.asked) == number
     (line,) = await mux.events("credential.refused")

@@ -18,6 +18,7 @@ from whole import Origin, whole
 from ai_mux.credentials.api_key import KeyIssuer
 from ai_mux.errors import BrokenCredential, StoreError
 from ai_mux.storage.files import FileStore
+from ai_mux.storage.inspect import Level, inspect
 
 KEY, OTHER = "sk-proj-Jh7Gc2Ns4Rb9Mw0Ye1", "sk-proj-Ua6Pk3Ez8Ox5Ci2Tq7"
 LINE = "POST /chatgpt/v1/responses"
@@ -105,7 +106,7 @@ async def mux(tmp_path, provider):
 
 def put(path: Path, content: str | bytes = KEY, mode: int = 0o600) -> None:
     """Write a key's file as an editor does, in place."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     path.touch(mode)
     path.chmod(mode)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -123,6 +124,7 @@ async def test_a_key_that_appears_changes_and_vanishes_is_seen_within_two_second
     await mux.start()
     first = await mux.ask(LINE)
     assert (first.status, first.get(b"x-should-retry")) == (503, b"false")
+    assert b"has no API key on this server yet" in first.body
 
     async def served() -> bool:
         return (await mux.ask(LINE)).status == 200
@@ -167,6 +169,7 @@ async def test_a_file_that_never_held_a_key_is_a_503_until_it_does(mux, provider
     await mux.start()
     answer = await mux.ask(LINE)
     assert (answer.status, answer.get(b"x-should-retry")) == (503, b"false")
+    assert b"has an API key that this server cannot read" in answer.body
     assert not provider.asked
     put(mux.key)
     await mux.reload()
@@ -244,14 +247,28 @@ async def test_a_key_in_a_directory_of_its_own_needs_no_directory_made(mux):
     assert not (mux.state / "chatgpt").exists()
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o640, 0o606])
-async def test_a_key_that_others_can_read_is_closed_to_them_with_a_warning(mux, mode):
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o660, 0o604, 0o644, 0o606])
+async def test_a_key_is_used_with_the_mode_it_has_and_a_warning_only_if_all_can_read_it(mux, mode):
     put(mux.key, mode=mode)
     await mux.start()
     assert (await mux.ask(LINE)).status == 200
-    (line,) = await mux.events("credential.narrowed")
-    assert (line["level"], line["mode"]) == ("warn", f"{mode:04o}")
-    assert stat.S_IMODE(mux.key.stat().st_mode) == 0o600
+    warned = [(line["level"], line["mode"]) for line in await mux.events("credential.open_to_others")]
+    assert warned == ([("warn", f"{mode:04o}")] if mode & 0o007 else [])
+    found = inspect(mux.key, KeyIssuer(), now=time.time(), is_ours=False).findings
+    assert [finding.mend for finding in found if finding.level is Level.WARNING] == (
+        [f"chmod o= {mux.key}"] if warned else []
+    )
+    assert stat.S_IMODE(mux.key.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+async def test_a_key_of_another_user_that_all_can_read_is_warned_of_too(mux):
+    put(mux.key, mode=0o644)
+    os.chown(mux.key, 4321, 4321)
+    await mux.start()
+    assert (await mux.ask(LINE)).status == 200
+    (line,) = await mux.events("credential.open_to_others")
+    assert (line["level"], line["file"]) == ("warn", str(mux.key))
 
 
 async def test_a_key_on_a_read_only_mount_is_used_although_others_can_read_it(mux):

@@ -416,3 +416,17 @@ def test_a_ca_file_holds_certificates(one, wrong, tmp_path):
         found = wrong({"name": "claude", "ca_file": str(tmp_path / name)})
         assert found.startswith("providers[0].ca_file: ")
         assert advice in found
+
+
+@pytest.mark.parametrize("key", ["credentials", "api_key_file", "ca_file"])
+@pytest.mark.parametrize("secret", ["sk-ant-api03-made-up", "eyJhbGciOi.made.up", "0123456789abcdef" * 2])
+def test_a_secret_in_the_place_of_its_file_is_refused_and_not_repeated(wrong, key, secret):
+    said = wrong({"name": "claude", key: secret})
+    assert "name that file here" in said
+    assert secret not in said
+
+
+def test_a_file_that_is_there_may_be_called_like_a_key(one, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sk-keys").touch()
+    assert one(api_key_file="sk-keys").api_key_file == tmp_path / "sk-keys"

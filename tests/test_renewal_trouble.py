@@ -281,7 +281,7 @@ async def test_field_note_4_a_dead_credential_is_not_hammered_until_its_file_cha
     assert rig.log.events("error") == ["credential.dead"]
     [mend] = [fields["mend"] for _, event, fields in rig.log.lines if event == "credential.dead"]
     assert str(rig.path.parent) in mend
-    assert ("codex login" in mend) if chatgpt else ("claude auth login" in mend)
+    assert f"`ai-mux login {rig.provider.name}`" in mend
     if chatgpt:
         write(
             rig.path, json.dumps({**ended, "access_token": "access-new", "expires_at": rig.clock.wall + 7200})

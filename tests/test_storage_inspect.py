@@ -92,7 +92,7 @@ def test_a_long_lived_token_that_may_end_soon_is_a_warning_with_the_command_for_
     [finding] = looked(path)
     assert finding.level is Level.WARNING
     assert "may end soon" in finding.text
-    assert "claude auth login" in finding.mend
+    assert "`ai-mux login claude`" in finding.mend
 
 
 @pytest.mark.parametrize("flat", [True, False])
@@ -140,7 +140,8 @@ def test_each_error_names_the_command_that_mends_it(path, content, says):
     assert worst(findings) is Level.ERROR
     [finding] = findings
     assert says in finding.text
-    assert f"CLAUDE_CONFIG_DIR={path.parent} claude" in finding.mend
+    assert "`ai-mux login claude`" in finding.mend
+    assert str(path) in finding.mend
     assert "SENTINEL" not in finding.text
 
 
@@ -175,12 +176,15 @@ def test_an_api_key_file_holds_a_key_alone_and_its_directory_need_not_be_writabl
         assert str(file) in finding.mend
 
 
-@pytest.mark.parametrize(("mode", "level"), [(0o640, Level.OK), (0o644, Level.WARNING)])
-def test_an_api_key_file_may_be_read_by_a_group_but_not_by_everyone(tmp_path, mode, level):
+@pytest.mark.parametrize(("mode", "warned"), [(0o640, False), (0o660, False), (0o644, True), (0o604, True)])
+def test_an_api_key_file_may_be_read_by_a_group_but_not_by_everyone(tmp_path, mode, warned):
     file = tmp_path / "keys" / "claude.key"
     write(file, "sk-made-up-key")
     file.chmod(mode)
-    assert worst(inspect(file, KeyIssuer(), now=NOW, is_ours=False).findings) is level
+    findings = inspect(file, KeyIssuer(), now=NOW, is_ours=False).findings
+    assert worst(findings) is (Level.WARNING if warned else Level.OK)
+    # The group is the owner's decision, and stays.
+    assert [finding.mend for finding in findings if finding.mend] == ([f"chmod o= {file}"] if warned else [])
 
 
 @pytest.mark.parametrize(("mode", "levels"), [(0o777, [Level.WARNING, Level.OK]), (0o1777, [Level.OK])])

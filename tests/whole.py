@@ -29,6 +29,8 @@ from ai_mux.proxy.engine import Engine
 # Without a word in them that could stand in a log by itself.
 ALICE: Final = "zq7Kx1vBw9Rt4Hs5"
 BOB: Final = "Lr3Wm8Tn5Xd2Fy60"
+CAROL: Final = "Gm4Sx9Jt2Kb7Vq1Zc"  # nobody's, until a test says otherwise
+ACCESS, REFRESH = "Wd6uHn3Lf0Gb5eTa1Qo7", "Xi8rMk2Vz4Pl9oBn6Wc"
 USERS: Final = [{"name": "alice", "token": ALICE}, {"name": "bob", "token": BOB}]
 
 Answer = Callable[[Message], bytes]
@@ -61,6 +63,11 @@ class Origin:
     def raw(self) -> bytes:
         """Every head that it was sent."""
         return b"".join(message.raw_head for message in self.asked)
+
+
+def claude(origin: Origin | None, **more: object) -> dict[str, object]:
+    """Return how Claude is configured, at ``origin`` if there is one."""
+    return {"name": "claude", **({"base_url": origin.url} if origin else {}), **more}
 
 
 class ChatGPTAt(ChatGPT):
@@ -190,7 +197,7 @@ class Whole:
     async def reload(self) -> None:
         """Reload as SIGHUP does, and wait for its end."""
         self.app.reload()
-        await eventually(lambda: self.app._reloading is None or self.app._reloading.done(), what="it reloads")
+        await eventually(lambda: not self.app._reloads.is_running, what="it reloads")
 
     # The end of every test
 

@@ -1,37 +1,28 @@
 """Starts everything, reloads the configuration, and stops in order.
 
-This and ``assembly`` are the last floor that knows the configuration: below,
-everything gets plain arguments. A reload swaps what ``assembly`` makes; sockets, log
-and connections are made once.
+This, ``assembly`` and ``reloading`` are the last floors that know the configuration:
+below, everything gets plain arguments. A reload swaps what ``assembly`` makes; sockets,
+log and connections are made once.
 """
 
 import asyncio
 import signal
-import stat
 from collections.abc import Coroutine, Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from ai_mux import __version__
 from ai_mux.assembly import Assembly, Place
 from ai_mux.clock import Clock, SystemClock
-from ai_mux.config import Config, load
+from ai_mux.config import Config
 from ai_mux.credentials.refresh import Renewer
-from ai_mux.errors import ConfigError
 from ai_mux.logs import Log
 from ai_mux.providers import PROVIDERS
 from ai_mux.providers.base import Provider
 from ai_mux.proxy import sockets
 from ai_mux.proxy.engine import Engine, chosen
 from ai_mux.proxy.server import Server
+from ai_mux.reloading import Reloads, read_again, taken_over
 
-# What a running server keeps: its sockets are bound, and its credentials lie there.
-_FIXED: Final = ("listen", "state_dir")
-# Half a file, which lacks its users, must not let everyone in.
-_OPENS_TO_ALL: Final = (
-    "users: none are left, so everyone could use the credentials; add users, or restart if that is meant"
-)
 # So long a start or a reload waits for credential files to be read. Local ones take a
 # millisecond; a file server that hangs must not keep the port closed.
 _FIRST_LOOK_S: Final = 1.0
@@ -54,8 +45,7 @@ class App:
         self._background: set[asyncio.Task[None]] = set()
         self._watching: dict[Place, asyncio.Task[None]] = {}
         self._settling: dict[Place, asyncio.Task[None]] = {}
-        self._reloading: asyncio.Task[None] | None = None
-        self._reload_again = False
+        self._reloads = Reloads(self._reload_once, spawn=self._spawn, log=log)
         self._server: Server | None = None
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -142,17 +132,18 @@ class App:
     # Running
 
     async def run(self) -> None:
-        """Start, serve until a signal asks to stop, and stop."""
+        """Start, serve until a signal asks to stop, and stop.
+
+        The signals stay this app's: a SIGHUP after the end would otherwise end the process with an
+        error, so the caller ends it from within the loop.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ask_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
         await self.start()
+        loop.add_signal_handler(signal.SIGHUP, self.reload)  # till then there is nothing to take the place of
         await self._stopping.wait()
         await self.stop()
-        # The loop takes its handlers back, and the rest of a storm would then end the process with an error.
-        loop.remove_signal_handler(signal.SIGHUP)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def ask_to_stop(self) -> None:
         """Stop in order; asked a second time, stop at once."""
@@ -195,28 +186,9 @@ class App:
     # Reloading
 
     def reload(self) -> None:
-        """Read configuration, certificates and credentials again (SIGHUP).
-
-        Asked again meanwhile, it does so once more: what was read may be older than what was meant.
-        """
-        if self._reloading is not None and not self._reloading.done():
-            self._reload_again = True
-        elif not self._stopping.is_set():
-            self._reloading = self._spawn(self._reload())
-
-    async def _reload(self) -> None:
-        again = True
-        while again:
-            self._reload_again = False
-            try:
-                await self._reload_once()
-            except ConfigError as exc:
-                for line in exc.lines:
-                    self._log.error("config.not_reloaded", problem=line)
-            except Exception as exc:  # a bug here costs one reload, and not the one that waits behind it
-                problem = f"a bug of ai-mux: {type(exc).__name__}; nothing has changed"
-                self._log.error("config.not_reloaded", problem=problem)
-            again = self._reload_again
+        """Read configuration, certificates and credentials again (SIGHUP)."""
+        if not self._stopping.is_set():
+            self._reloads.ask()
 
     async def _reload_once(self) -> None:
         """Take over a new configuration, whole or not at all.
@@ -224,20 +196,14 @@ class App:
         Raises:
             ConfigError: It cannot be used. Nothing has changed.
         """
-        before = self._config
-        await asyncio.to_thread(_check_source, before.source)
-        # In a thread: files are read, and certificates take tens of milliseconds.
-        config = await asyncio.to_thread(load, before.source, known_providers=tuple(self._providers))
-        if before.users and not config.users:
-            raise ConfigError(f"{config.source}: {_OPENS_TO_ALL}")
+        # In threads: files are read, and certificates take tens of milliseconds.
+        config = await asyncio.to_thread(read_again, self._config, tuple(self._providers))
         assembled = await asyncio.to_thread(self._assembly.assemble, config)
         await self._look(assembled.renewers)
         if self._stopping.is_set():
             return
         self._assembly.adopt(assembled, config)
-        # The listener and state_dir stay; what they decide is read from the first configuration.
-        fixed = [key for key in _FIXED if getattr(config, key) != getattr(before, key)]
-        self._config = replace(config, **{key: getattr(before, key) for key in _FIXED})
+        self._config, needs_restart = taken_over(self._config, config)
         limit = sockets.raise_descriptor_limit(config.max_connections)
         self.server.go_by(assembled.gateway, assembled.server_tls, max_connections=limit)
         self._log.set_level(config.log_level)
@@ -246,9 +212,9 @@ class App:
         self._log.info(
             "config.reloaded", providers=[one.name for one in config.providers], users=len(config.users)
         )
-        if fixed:
+        if needs_restart:
             self._log.warning(
-                "config.needs_restart", keys=fixed, problem="changed, and used after a restart only"
+                "config.needs_restart", keys=needs_restart, problem="changed, and used after a restart only"
             )
         self._warn(limit)
 
@@ -278,25 +244,6 @@ class App:
         path = self._config.listen.path
         if path is not None:
             await asyncio.to_thread(path.unlink, missing_ok=True)
-
-
-def _check_source(path: Path | None) -> None:
-    """Refuse what cannot be a configuration's second reading, though it might do for a first.
-
-    Raises:
-        ConfigError: A pipe, which is read only once, and opening it would wait for ever; or an
-            empty file, which somebody is just writing.
-    """
-    try:
-        there = None if path is None else path.stat()
-    except OSError:
-        return  # ``load`` says it better
-    if there is None or stat.S_ISDIR(there.st_mode):
-        return
-    if not stat.S_ISREG(there.st_mode):
-        raise ConfigError(f"{path}: is not a regular file, and is not read a second time; restart instead")
-    if not there.st_size:
-        raise ConfigError(f"{path}: is empty; write the configuration into it, or restart without --config")
 
 
 def build(

@@ -1,9 +1,14 @@
 """Makes out of a configuration what serves requests; a reload makes it anew.
 
 ``assemble`` changes nothing that runs, so a configuration that cannot be used costs
-nothing. What outlives a reload is the renewers: one for each credential file that
-was ever configured, because two would renew one login behind each other's back, and
-because a renewal in flight must end before the program does.
+nothing. What outlives a reload is the renewers: one for each provider and path that
+were ever configured together, because what one knows is to be used again, and because
+a renewal in flight must end before the program does.
+
+The path counts as it is written. A link and its target, configured one after the other,
+have a renewer each, and the store's lock lets only one of them spend a token. If it
+counted as it resolves, a link that is moved (a mounted secret, at each change) would get
+another renewer, and a token that the first one could not save yet would stay behind.
 
 The listener and ``state_dir`` are those of the start: neither moves under a running server.
 """
@@ -22,6 +27,7 @@ from ai_mux.credentials.api_key import KeyIssuer
 from ai_mux.credentials.endpoint import TokenEndpoint
 from ai_mux.credentials.oauth import Issuer
 from ai_mux.credentials.refresh import Renewer
+from ai_mux.hosts import DEFAULT_PORTS
 from ai_mux.logs import Log
 from ai_mux.outbound import chosen_proxy
 from ai_mux.providers.base import Provider
@@ -31,7 +37,6 @@ from ai_mux.storage.files import FileStore
 from ai_mux.users import Users
 
 _HEAD_TIMEOUT_S: Final = 60.0
-_PORTS: Final = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +183,7 @@ class _Origins:
 
     def origin(self, url: str, one: ProviderConfig) -> Origin:
         base = urlsplit(url)
-        host, port = base.hostname or "", base.port or _PORTS[base.scheme]
+        host, port = base.hostname or "", base.port or DEFAULT_PORTS[base.scheme]
         via = chosen_proxy(one.proxy, url, os.environ)
         key = (base.scheme, host, port, one.ca_file, via)
         if key not in self._made:

@@ -5,6 +5,7 @@ mended), 2 the command or the configuration is wrong.
 """
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -16,8 +17,10 @@ import click
 
 from ai_mux import __version__
 from ai_mux.client_config import CLIENTS
+from ai_mux.clock import SystemClock
 from ai_mux.config import KEYS, Config, load
 from ai_mux.errors import AiMuxError, ConfigError
+from ai_mux.logs import Log
 from ai_mux.logs.log import wants_colour
 from ai_mux.providers import PROVIDERS
 
@@ -37,6 +40,7 @@ _PROVIDER_OF: Final = {
     "openai": "chatgpt",
     "gpt": "chatgpt",
 }
+_FILES: Final = frozenset({".yaml", ".yml", ".json"})
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,7 +105,7 @@ def login(provider: str, path: Path | None, *, browser: bool | None, force: bool
     if not token_stdin:
         log_in(_load(path), PROVIDERS[provider], browser=browser, force=force)
     elif provider == "claude":
-        keep_token(_load(path), PROVIDERS[provider], sys.stdin)
+        keep_token(_load(path), PROVIDERS[provider], sys.stdin, force=force)
     else:
         raise click.UsageError("--token-stdin is for claude: no other provider has long-lived tokens")
 
@@ -147,9 +151,14 @@ def _serve(config: Config) -> None:
     from ai_mux.proxy.engine import chosen  # noqa: PLC0415 - see above
 
     async def run() -> None:
-        await build(config, engine=engine).run()
+        await build(config, log=log, engine=engine).run()
+        # Everything has ended in order. A thread that waits for a file system that hangs has
+        # not, and must not keep the process: neither the loop nor the interpreter waits for it.
+        log.close()
+        os._exit(0)
 
     engine = chosen()
+    log = Log.to_stderr(level=config.log_level, clock=SystemClock())
     engine.run(run())
 
 
@@ -175,7 +184,9 @@ def _right_way(given: Sequence[str]) -> str:
     """Return the right form of a command line that was wrong."""
     if given[:1] == ["login"] and (meant := _PROVIDER_OF.get("".join(given[1:2]).lower())):
         return f"The provider is called {meant}: ai-mux login {meant}"
-    if "demo" in given and any(word.startswith("--config") for word in given):
+    file = next((word for word in given if not word.startswith("-") and Path(word).suffix in _FILES), None)
+    has_config = any(word.startswith("--config") for word in given)
+    if "demo" in given and (has_config or file is not None):
         return "The demo brings its own configuration: ai-mux demo"
     for word in given:
         name = word.lstrip("-").partition("=")[0].replace("-", "_")
@@ -185,11 +196,24 @@ def _right_way(given: Sequence[str]) -> str:
             )
         if not word.startswith("-") and word in {"serve", "run", "start", "server"}:
             return "The server has no verb of its own: ai-mux --config FILE"
-        if Path(word).suffix in {".yaml", ".yml", ".json"} and "--config" not in given:
-            return f"Did you mean: ai-mux --config {word}"
+    if file is not None and not has_config:
+        return f"Did you mean: {_with_config(given, file)}"
     if given and given[0] in cli.commands:
         return f"Usage: ai-mux {given[0]} …; ai-mux {given[0]} --help tells more."
     return f"Usage: ai-mux --config FILE, or ai-mux {'|'.join(cli.commands)}; ai-mux --help tells more."
+
+
+def _with_config(given: Sequence[str], file: str) -> str:
+    """Return a command line that names its configuration as it must; a verb stays the verb that it is."""
+    verb = next((word for word in given if word in cli.commands), None)
+    if verb is None:
+        return f"ai-mux --config {shlex.quote(file)}"
+    rest = [word for word in given if word not in {verb, file}]
+    for parameter in cli.commands[verb].params:
+        choices = parameter.type.choices if isinstance(parameter.type, click.Choice) else ()
+        if choices and not {*choices} & {*rest}:
+            rest.insert(0, str(parameter.name).upper())
+    return f"ai-mux {shlex.join([verb, *rest])} --config {shlex.quote(file)}"
 
 
 def _end(code: int, *lines: str) -> NoReturn:

@@ -2,12 +2,16 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Final
 
 # RFC 1123, section 2.1. A name whose last label is a number would be an address (WHATWG URL, 3.5).
 _NAME: Final = re.compile(
     r"(?=.{1,253}\.?$)(?:(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\.)*(?![0-9]+\.?$)(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\.?"
 )
+
+# Where a URL names no port (RFC 9110, sections 4.2.1 and 4.2.2).
+DEFAULT_PORTS: Final[Mapping[str, int]] = {"https": 443, "http": 80}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -38,13 +38,6 @@ def test_https_targets_take_https_proxy_then_all_proxy_and_lower_case_first(envi
     assert chosen(**environ) == meant
 
 
-def test_http_targets_take_the_lower_case_http_proxy_only():
-    http = "http://api.example.test"
-    assert chosen(http, HTTP_PROXY="http://a:1") is None  # a CGI's client can set that one
-    assert chosen(http, http_proxy="http://a:1", HTTPS_PROXY="http://b:1") == "http://a:1"
-    assert chosen(http, ALL_PROXY="http://c:1") == "http://c:1"
-
-
 def test_what_is_configured_wins_over_everything():
     ours = parse_proxy("socks5://ours:1")
     environ = {"HTTPS_PROXY": "http://a:1", "NO_PROXY": "*"}

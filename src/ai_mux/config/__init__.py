@@ -91,7 +91,7 @@ def load(path: Path | None, *, known_providers: Collection[str]) -> Config:
 
 def _document(path: Path, report: Report) -> Node | None:
     try:
-        text = _text(contents(path))
+        text = _text(contents(path, may_be_pipe=True))
         root = read_json(text) if path.suffix.lower() == ".json" else read_yaml(text)
     except Wrong as exc:
         raise ConfigError(f"{path}: {exc}") from None

@@ -4,6 +4,7 @@ Every read is bounded, and what cannot be read becomes one sentence. Messages do
 not repeat the path: somebody may have written a token where its file's name belongs.
 """
 
+import os
 import stat
 from pathlib import Path
 from typing import Final
@@ -15,14 +16,20 @@ from ai_mux.config.report import Report, Wrong
 MAX_FILE_BYTES: Final = 2**20
 
 
-def contents(path: Path) -> bytes:
+def contents(path: Path, *, may_be_pipe: bool = False) -> bytes:
     """Return a whole file of at most ``MAX_FILE_BYTES``.
+
+    Args:
+        path: The file.
+        may_be_pipe: It may be one, and is waited for. A reload must not wait for anybody.
 
     Raises:
         Wrong: It cannot be read, or is larger.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=None if may_be_pipe else _at_once) as file:
+            if not may_be_pipe and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Wrong("is not a regular file; name one")
             data = file.read(MAX_FILE_BYTES + 1)
     except IsADirectoryError:
         raise Wrong("is a directory; name the file in it") from None
@@ -31,6 +38,11 @@ def contents(path: Path) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise Wrong("is larger than 1 MiB; is it the right file?")
     return data
+
+
+def _at_once(path: str, flags: int) -> int:
+    # The opening of a pipe waits otherwise until somebody writes.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def is_directory(path: Path) -> bool:

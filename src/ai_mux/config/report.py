@@ -20,8 +20,9 @@ from ai_mux.errors import ConfigError
 T = TypeVar("T")
 
 # What a key looks like. In YAML "{token:secret}" is one key without a value: of
-# what does not look like a key, only the beginning that does is shown.
-_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+# what does not look like a key, only the beginning that does is shown: letters, and no
+# more of them than the longest key has, for a token may stand where a key belongs.
+_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,23}")
 
 
 class Wrong(Exception):

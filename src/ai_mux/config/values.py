@@ -18,6 +18,10 @@ from ai_mux.config.tree import Kind, Node, Scalar, describe
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
 
+# What no file would be called: keys and JSON Web Tokens begin like this, and other tokens are
+# one long word.
+_SECRET: Final = re.compile(r"(?:sk-|eyJ)[^/]*|[A-Za-z0-9_+=-]{32,}")
+
 # Go's time.ParseDuration, whose notation the product's contract names.
 _UNIT_NS: Final = {
     "ns": 1,
@@ -123,8 +127,15 @@ def size(node: Node) -> int:
 
 
 def path(node: Node) -> Path:
-    """Return an absolute path. ``~`` is expanded; a relative one starts at the working directory."""
-    return expanded(text(node))
+    """Return an absolute path. ``~`` is expanded; a relative one starts at the working directory.
+
+    Raises:
+        Wrong: It is empty, or a secret in the place of its file's name: paths are logged.
+    """
+    written = text(node)
+    if _SECRET.fullmatch(written) and not Path(written).exists():
+        raise Wrong("looks like a key or token itself; write it into a file, and name that file here")
+    return expanded(written)
 
 
 def expanded(written: str) -> Path:

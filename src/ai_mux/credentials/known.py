@@ -87,7 +87,7 @@ class Known:
         if held is None:
             if self._file is State.UNREAD:
                 return None
-            raise Unavailable(to_user(self._name, self._file))
+            raise Unavailable(to_user(self._name, self._file, api_key=self.is_api_key))
         mono = self._clock.monotonic()
         left_s = held.left_s(self._clock.time(), mono)
         if left_s >= FRESH_S or held.new_for_s(mono) > 0:
@@ -123,8 +123,8 @@ class Known:
     def _unavailable(self, held: Held, mono: float) -> Unavailable:
         if held.credential.refresh is not None and not self.outlook.is_over:
             rest_s = math.ceil(self.outlook.rest_s(mono))
-            return Unavailable(to_waiting_user(self._name), retry_after_s=max(1, rest_s))
-        return Unavailable(to_user(self._name, self._state_of(held)))
+            return Unavailable(to_waiting_user(self._name, api_key=False), retry_after_s=max(1, rest_s))
+        return Unavailable(to_user(self._name, self._state_of(held), api_key=held.credential.api_key))
 
     def state(self) -> Standing:
         """Return where the credential stands. A plain call."""

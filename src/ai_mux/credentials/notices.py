@@ -2,28 +2,39 @@
 
 A user learns what they can do, which is to wait or to ask; the operator learns
 what is wrong and the command that mends it, once for each change, not per request.
+Both hear of a login or of an API key, as it is.
 """
+
+from typing import Final
 
 from ai_mux.credentials.standing import State
 from ai_mux.credentials.store import Log
 
-_PUBLIC = {
+_LOGIN: Final = {
     State.MISSING: "has no login on this server yet",
     State.BROKEN: "has a login that this server cannot read",
     State.BLANK: "is logged out on this server",
     State.DEAD: "has a login that has ended",
     State.ENDED: "has a token that has ended",
 }
+# Nobody logs out of a key, and it has no end of its own.
+_API_KEY: Final = {
+    State.MISSING: "has no API key on this server yet",
+    State.BROKEN: "has an API key that this server cannot read",
+}
 
 
-def to_user(provider: str, state: State) -> str:
+def to_user(provider: str, state: State, *, api_key: bool) -> str:
     """Return the sentence for a client whose provider cannot be used until somebody mends it."""
-    trouble = _PUBLIC.get(state, "does not accept this server's credential")
+    kind, troubles = ("API key", _API_KEY) if api_key else ("credential", _LOGIN)
+    trouble = troubles.get(state, f"does not accept this server's {kind}")
     return f"The provider {provider} {trouble}. Retrying does not help; ask the operator of this server."
 
 
-def to_waiting_user(provider: str) -> str:
+def to_waiting_user(provider: str, *, api_key: bool) -> str:
     """Return the sentence for a client whose provider will probably be back by itself."""
+    if api_key:  # it is never renewed, so what takes so long is its file
+        return f"The API key of the provider {provider} is being read. Try again in a moment."
     return f"The login of the provider {provider} is being renewed. Try again in a moment."
 
 

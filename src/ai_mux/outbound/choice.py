@@ -11,16 +11,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ai_mux.errors import ConfigError
-from ai_mux.hosts import address_of, is_loopback, unmapped
+from ai_mux.hosts import DEFAULT_PORTS, address_of, is_loopback, unmapped
 from ai_mux.outbound.proxy import InvalidProxy, OutboundProxy, parse_proxy
 
-# The lower case wins: it is the older form. Upper-case HTTP_PROXY is not read at all, as in curl:
-# whoever runs a program with a CGI environment can set it by sending a header field (CVE-2016-5385).
-_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "https": ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
-    "http": ("http_proxy", "all_proxy", "ALL_PROXY"),
-}
-_PORTS: Final[Mapping[str, int]] = {"https": 443, "http": 80}
+# The lower case wins: it is the older form. Those for http are not read: it leads to loopback only.
+_VARIABLES: Final = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _EXCEPTIONS: Final = ("no_proxy", "NO_PROXY")
 
 
@@ -31,7 +26,7 @@ def chosen_proxy(
 
     Args:
         configured: The provider's own; it wins, for loopback targets too.
-        url: A checked ``http`` or ``https`` URL.
+        url: An ``https`` URL, or an ``http`` one of a loopback host; the configuration allows no others.
         environ: The process's environment.
 
     Raises:
@@ -41,10 +36,10 @@ def chosen_proxy(
         return configured
     target = urlsplit(url)
     host = (target.hostname or "").rstrip(".")
-    port = target.port or _PORTS[target.scheme]
+    port = target.port or DEFAULT_PORTS[target.scheme]
     if is_loopback(host) or _is_excepted(host, port, _first(environ, _EXCEPTIONS)[1]):
         return None
-    name, value = _first(environ, _VARIABLES[target.scheme])
+    name, value = _first(environ, _VARIABLES)
     if not value:
         return None
     try:

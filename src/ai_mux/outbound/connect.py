@@ -29,7 +29,7 @@ from ai_mux.outbound.http import Hearing, ask
 from ai_mux.outbound.proxy import OutboundProxy, ProxyFailed
 
 _NEXT_ADDRESS_S: Final = 0.25
-_TLS_SHUTDOWN_S: Final = 2.0
+_TLS_SHUTDOWN_S: Final = 60.0
 # Where TLS inside TLS fails, asyncio's own raises a TypeError before 3.11.8 and 3.12.2, and later not
 # (https://github.com/python/cpython/issues/113214). uvloop's and aiofastnet's never did.
 _FORCED_CLOSE_IS_BROKEN: Final = sys.version_info < (3, 11, 8) or (3, 12) <= sys.version_info < (3, 12, 2)

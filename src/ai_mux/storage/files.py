@@ -48,9 +48,9 @@ class FileStore:
 
     Args:
         path: The file. It need not exist yet, nor its directory.
-        log: Told when the file was readable by others.
-        is_ours: We write it. A file that is only read, such as a mounted API key, is used
-            even where it cannot be closed to others.
+        log: Told when the file was open to others.
+        is_ours: We write it, and keep it closed to others. A file that is only read, such as
+            a mounted API key, stays as it is.
     """
 
     def __init__(self, path: Path, log: Log, *, is_ours: bool = True) -> None:
@@ -97,7 +97,10 @@ class FileStore:
             there = os.fstat(fd)
             if not stat.S_ISREG(there.st_mode):
                 raise StoreError(f"{path} is not a regular file")
-            self._narrow(fd, path, there)
+            if self._is_ours:
+                self._narrow(fd, path, there)
+            elif there.st_mode & 0o007:  # a group is its owner's decision: several services may read one key
+                self._log.warning("credential.open_to_others", file=str(path), mode=_mode(there))
             with os.fdopen(os.dup(fd), "rb") as file:
                 document = file.read(MAX_BYTES + 1)
         except OSError as exc:
@@ -114,21 +117,17 @@ class FileStore:
         )
 
     def _narrow(self, fd: int, path: Path, there: os.stat_result) -> None:
-        """Close a file of ours to everyone else. Somebody else's file is for its owner to close."""
+        """Close a file of ours to everyone else. What belongs to another user is for them to close."""
         if not there.st_mode & 0o077 or there.st_uid != os.geteuid():
             return
         with suppress(OSError):  # judged by what it is then: some file systems ignore the call in silence
             os.fchmod(fd, 0o600)
-        if os.fstat(fd).st_mode & 0o077 and self._is_ours:
+        if os.fstat(fd).st_mode & 0o077:
             raise StoreError(
-                f"{path} is readable by others (mode {there.st_mode & 0o7777:04o}) and cannot be narrowed; "
+                f"{path} is readable by others (mode {_mode(there)}) and cannot be narrowed; "
                 f"mend it with: {mending_command(path)}"
             )
-        mode = f"{there.st_mode & 0o7777:04o}"
-        if os.fstat(fd).st_mode & 0o077:
-            self._log.warning("credential.open_to_others", file=str(path), mode=mode)
-        else:
-            self._log.warning("credential.narrowed", file=str(path), mode=mode)
+        self._log.warning("credential.narrowed", file=str(path), mode=_mode(there))
 
     # Locking
 
@@ -275,6 +274,10 @@ def _drop(temporary: Path) -> None:
 
 def _resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
+
+
+def _mode(there: os.stat_result) -> str:
+    return f"{there.st_mode & 0o7777:04o}"
 
 
 def _version_of(there: os.stat_result) -> tuple[int, int, int, int]:

@@ -174,14 +174,15 @@ def _way_to(real: Path) -> list[Finding]:
 
 def _mode(real: Path, there: os.stat_result, *, is_ours: bool) -> list[Finding]:
     found = []
-    # An API key's file may be its owner's and a group's, as is usual for what several services read.
+    # What is only read may be its owner's and a group's, as is usual for what several services read.
     if there.st_mode & (0o077 if is_ours else 0o007):
+        narrowing = "600" if is_ours else "o="
         text = f"{real} is open to others (mode {there.st_mode & 0o7777:04o})"
         if there.st_uid != os.geteuid():
             text += f"; it belongs to uid {there.st_uid}"
         elif is_ours:
             text += "; ai-mux narrows it when it starts"
-        found.append(_warning(text, f"chmod 600 {shlex.quote(str(real))}"))
+        found.append(_warning(text, f"chmod {narrowing} {shlex.quote(str(real))}"))
     around = real.parent.stat().st_mode
     # With the sticky bit only a file's owner can replace it (chmod(2)).
     if around & 0o022 and not around & stat.S_ISVTX:

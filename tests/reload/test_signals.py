@@ -172,3 +172,25 @@ async def test_a_configuration_from_a_pipe_cannot_be_read_again_and_does_not_han
         await until(lambda: has(log, "config.not_reloaded"))
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+@pytest.mark.parametrize("key", ["token_file", "ca_file", "cert_path"])
+async def test_a_named_file_that_became_a_pipe_is_refused_and_does_not_hang_anything(tmp_path, key):
+    write(tmp_path / "config.json")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    async with started(tmp_path) as (process, log):
+        await until(lambda: has(log, "listening"))
+        more = {
+            "token_file": {"users": [{"name": "alice", "token_file": str(pipe)}]},
+            "ca_file": {"providers": [{"name": "claude", "ca_file": str(pipe)}]},
+            "cert_path": {"tls": {"enabled": True, "cert_path": str(pipe), "key_path": str(pipe)}},
+        }[key]
+        configure(tmp_path / "config.json", **more)
+        hang_up(process)
+        await until(lambda: has(log, "config.not_reloaded"))
+        write(tmp_path / "config.json")
+        hang_up(process)
+        await until(lambda: has(log, "config.reloaded"))
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 20) == 0
