@@ -76,6 +76,7 @@ def a_request(log: Log, **changed: object) -> None:
         "head_ms": 412.34,
         "total_ms": 2310.0,
         "upstream": "api.anthropic.com",
+        "end": "done",
     }
     log.request(**{**facts, **changed})
 
@@ -133,6 +134,7 @@ def test_a_request_is_one_json_object_with_the_fixed_fields_in_order():
         "head_ms": 412.3,
         "total_ms": 2310.0,
         "upstream": "api.anthropic.com",
+        "end": "done",
     }
 
 
@@ -264,6 +266,7 @@ def test_no_bytes_in_a_request_forge_or_break_a_line(path, remote, method):
         head_ms=None,
         total_ms=0.1,
         upstream=None,
+        end="refused",
     )
     assert line.endswith(b"}\n")
     assert all(0x20 <= byte <= 0x7E for byte in line[:-1])
@@ -363,6 +366,12 @@ def test_a_person_reads_columns():
         f"{clock}.125  info   200  POST /claude/v1/messages               alice        412 ms  2.31 s"
         "    2.0 KiB   3.3 MiB  192.0.2.7 api.anthropic.com amx_abcdefghijklmnopqrstuvwxyz\n"
     )
+
+
+@pytest.mark.parametrize("end", ["refused", "left", "cut"])
+def test_a_person_reads_how_it_ended_only_where_that_is_not_as_it_should_be(end):
+    assert shown(lambda log: a_request(log, end=end)) == shown(a_request)[:-1] + f"  {end}\n"
+    assert logged(end=end)[0]["end"] == end
 
 
 def test_a_person_reads_events_with_their_fields():

@@ -122,8 +122,8 @@ class MethodNotAllowed(RequestError):
 
     status = 405
 
-    def __init__(self, allow: str) -> None:
-        super().__init__(f"This path takes {allow}." if allow else "This method is not served.")
+    def __init__(self, allow: str, *, hint: str = "") -> None:
+        super().__init__(f"This path takes {allow}{hint}." if allow else "This method is not served.")
         self.fields = (("Allow", allow),)
 
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,7 +146,7 @@ class Gate:
         self,
         *,
         users: bool = True,
-        any_path: bool = False,
+        paths: Sequence[str] | None = None,
         configured: dict[bytes, bytes | None] | None = None,
         base_path: bytes = b"",
         head_timeout_s: float = 60,
@@ -168,7 +169,7 @@ class Gate:
                 origin=origin,
                 base_path=base_path,
                 backend=backend,
-                paths=OpenPaths(["*"]) if any_path else Paths(backend.paths),
+                paths=Paths(backend.paths) if paths is None else OpenPaths(paths),
             )
 
         routes = {
@@ -204,9 +205,9 @@ class Gate:
         self._wires.append(wire)
         return wire
 
-    async def tls_client(self, context: ssl.SSLContext) -> TlsWire:
+    async def tls_client(self, context: ssl.SSLContext, *, window: int | None = None) -> TlsWire:
         """Connect a client over TLS."""
-        plain = await Wire.to(self.port)
+        plain = await Wire.to(self.port, window=window)
         self._wires.append(plain)
         return await TlsWire(plain.sock, context, server=False).handshake()
 

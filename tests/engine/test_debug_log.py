@@ -1,7 +1,7 @@
 """At ``debug`` the log shows much, and of a credential nothing, whatever a provider quotes."""
 
 import pytest
-from engine.harness import FIRST, SECOND, Gate, post
+from engine.harness import ALICE, FIRST, SECOND, Gate, post
 from engine.wires import eventually
 
 
@@ -39,3 +39,25 @@ async def test_a_renewed_credential_is_masked_as_well(opened):
     await client.message()
     logged = await _logged(gate, b"you sent")
     assert SECOND.encode() not in logged
+
+
+async def test_a_users_token_that_is_repeated_elsewhere_is_masked_too(gate: Gate):
+    """OpenAI's convention for browsers puts it into the WebSocket's protocol; others into anything."""
+    fields = b"Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.%b\r\nX-Mine: say-%b-twice\r\n"
+    client, provider = await gate.ask(post(fields=fields % (ALICE, ALICE)))
+    await provider.message()
+    await provider.send(_answer(b"200 OK", b"{}"))
+    await client.message()
+    logged = await _logged(gate, b"request.begun")
+    assert b"say-[masked]-twice" in logged
+    assert ALICE not in logged
+
+
+async def test_and_that_of_a_stranger(gate: Gate):
+    client = await gate.client()
+    stranger = b"madeup-token-of-a-stranger"
+    await client.send(
+        post(token=stranger, fields=b"Sec-WebSocket-Protocol: openai-insecure-api-key.%b\r\n" % stranger)
+    )
+    assert (await client.message()).status == 401
+    assert stranger not in await _logged(gate, b"request.begun")

@@ -8,6 +8,7 @@ import asyncio
 
 import pytest
 from engine.harness import Gate, get, ok, post
+from engine.tunnels import frame, handshake
 from engine.upstream import Upstream
 from engine.wires import Ended, Wire, eventually, turns
 
@@ -44,11 +45,16 @@ async def test_while_the_body_uploads(gate: Gate, leave: str, chunked: bool):
 
 
 @WAYS
-async def test_while_the_token_is_renewed(gate: Gate, leave: str):
+@pytest.mark.parametrize(
+    "asked",
+    [post(b"x" * 100_000)[:-10], handshake(), handshake() + frame(b"early", masked=True)],
+    ids=["an upload", "a handshake", "a handshake with early data"],
+)
+async def test_while_the_token_is_renewed(gate: Gate, leave: str, asked: bytes):
     gate.tokens.stale = True
     gate.tokens.open.clear()
     client = await gate.client()
-    await client.send(post(b"x" * 100_000)[:-10])
+    await client.send(asked)
     await eventually(lambda: gate.tokens.waiting)
     _leave(client, leave)
     await eventually(lambda: not gate.tokens.waiting)
@@ -57,9 +63,10 @@ async def test_while_the_token_is_renewed(gate: Gate, leave: str):
 
 
 @WAYS
-async def test_while_the_token_is_renewed_after_a_401(gate: Gate, leave: str):
+@pytest.mark.parametrize("asked", [post(), handshake()], ids=["a request", "a handshake"])
+async def test_while_the_token_is_renewed_after_a_401(gate: Gate, leave: str, asked: bytes):
     gate.tokens.open.clear()
-    client, provider = await gate.ask(post())
+    client, provider = await gate.ask(asked)
     await provider.message()
     await provider.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
     await eventually(lambda: gate.tokens.waiting)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from engine.harness import ALICE, Gate, get, ok, post
-from engine.wires import TlsWire, Wire, eventually
+from engine.tunnels import narrow_towards_the_clients
+from engine.wires import TlsWire, Wire, eventually, turns
 
 from ai_mux.proxy import sockets
 
@@ -206,6 +207,30 @@ async def test_an_upload_of_20_mb_and_a_download_of_20_mb_arrive_whole(tls_gate:
     await provider.send(b"HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n")
     await client.until(b"\r\n\r\n")
     await pump(provider, client)
+
+
+async def test_a_slow_client_has_a_minute_for_the_rest_over_tls_as_well(
+    tls_gate: Gate, certificate: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The loop's own patience with a TLS connection that is being closed must not be the shorter one."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, asyncio.BaseEventLoop):
+        pytest.skip("this loop's time cannot be moved")
+    client = await tls_gate.tls_client(_client_context(certificate), window=4096)
+    await eventually(lambda: tls_gate.server.connections)
+    narrow_towards_the_clients(tls_gate)
+    await client.send(get(fields=b"Connection: close\r\n"))
+    provider = await tls_gate.upstream.accept()
+    await provider.message()
+    body = bytes(100_000)
+    await provider.send(ok(body))
+    await eventually(lambda: not tls_gate.server.requests)
+    await turns(5)
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + 58)
+    await turns(5)
+    assert (await client.message()).body == body
+    assert not (await client.end()).reset
 
 
 async def test_the_drain_closes_idle_tls_connections(tls_gate: Gate, certificate: Path):

@@ -221,5 +221,5 @@ async def test_configured_headers_replace_and_remove_but_never_displace_the_cred
     ],
 )
 async def test_the_target_is_the_clients_with_another_prefix(opened, asked: bytes, target: bytes):
-    gate = await opened(base_path=b"/base", any_path=True)
+    gate = await opened(base_path=b"/base", paths=["*"])
     assert (await _forwarded(gate, get(asked))).startswith(b"GET " + target + b" HTTP/1.1\r\n")

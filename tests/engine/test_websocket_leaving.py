@@ -48,35 +48,6 @@ async def test_while_connecting(gate: Gate, how: str, early: bytes):
 
 
 @WAYS
-@pytest.mark.parametrize("early", [b"", WHOLE], ids=["silent", "with early data"])
-async def test_while_the_token_is_renewed(gate: Gate, how: str, early: bytes):
-    gate.tokens.stale = True
-    gate.tokens.open.clear()
-    client = await gate.client()
-    await client.send(handshake() + early)
-    await eventually(lambda: gate.tokens.waiting)
-    await leave(client, how)
-    await eventually(lambda: not gate.tokens.waiting)
-    await gate.at_rest()
-    assert await gate.upstream.nobody_comes()
-
-
-@WAYS
-async def test_while_the_token_is_renewed_after_a_401(gate: Gate, how: str):
-    gate.tokens.open.clear()
-    client, provider = await gate.ask(handshake())
-    await provider.message()
-    await provider.send(REFUSED)
-    await eventually(lambda: gate.tokens.waiting)
-    await leave(client, how)
-    await gate.at_rest()
-    assert await provider.end()
-    gate.tokens.open.set()
-    await turns(5)
-    assert await gate.upstream.nobody_comes()
-
-
-@WAYS
 async def test_during_the_second_try(gate: Gate, how: str):
     client, provider = await gate.ask(handshake())
     await provider.message()

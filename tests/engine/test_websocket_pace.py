@@ -18,7 +18,7 @@ from engine.tunnels import (
     handshake,
     is_goodbye,
     left_behind,
-    narrow_towards_the_clients,
+    narrow_tunnel,
     opened_tunnel,
     tunnel_over,
 )
@@ -171,18 +171,42 @@ async def test_a_client_that_is_behind_gets_the_rest_after_the_provider_has_gone
     await gate.at_rest()
 
 
+async def test_a_client_that_leaves_after_the_provider_has_gone_is_noticed_at_once(opened: Open):
+    """It was not read while the provider was behind; who is not read on is not seen to leave."""
+    gate, client, provider, _ = await left_behind(opened, "provider")
+    assert end_of(gate, "client")._read_paused
+    end_of(gate, "provider").connection_lost(None)  # as TLS says it, which cannot be half closed
+    assert (await client.end()).got == b""
+    client.close()
+    provider.close()
+    await gate.at_rest()
+
+
+async def test_a_provider_that_does_not_take_the_rest_after_the_client_has_gone_is_cut_after_a_minute(
+    opened: Open,
+):
+    gate = await opened(upstream_window=4096)
+    client, provider = await narrow_tunnel(gate)
+    behind = end_of(gate, "provider").transport
+    while not behind.get_write_buffer_size():
+        await client.send(frame(b"x" * 10_000, masked=True))
+        await turns(3)
+    client.reset()
+    await gate.at_rest()
+    await gate.later(58)
+    assert gate.upstream_connections == 1
+    assert behind.get_write_buffer_size()
+    await gate.later(3)
+    assert gate.upstream_connections == 0
+    provider.close()
+
+
 @pytest.mark.parametrize("closed", [True, False])
 async def test_after_a_close_frame_a_lost_provider_does_not_cut_what_the_client_still_gets(
     gate: Gate, closed: bool
 ):
     """It is WebSocket's own end; a reset behind it, or TLS without close_notify, changes nothing."""
-    client = await gate.client(window=4096)
-    await client.send(handshake())
-    provider = await gate.upstream.accept()
-    await provider.message()
-    await provider.send(SWITCH)
-    await client.message()
-    narrow_towards_the_clients(gate)
+    client, provider = await narrow_tunnel(gate)
     last = frame(b"x" * 60_000) + (frame(b"\x03\xe8", first=0x88) if closed else b"")
     await provider.send(last)
     await eventually(lambda: end_of(gate, "provider").passed == len(last))

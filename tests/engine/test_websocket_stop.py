@@ -9,6 +9,8 @@ from engine.conftest import Open
 from engine.harness import Gate, get
 from engine.test_leaving import _full_backlog
 from engine.tunnels import (
+    CLOSE,
+    CLOSE_MASKED,
     GOODBYE,
     REFUSED,
     SWITCH,
@@ -136,11 +138,35 @@ async def test_a_client_that_is_cut_takes_nothing_from_the_provider(
     await provider.send(TWO[:7])
     await client.exactly(7)
     told, heard = await _ended(gate, client, provider)
-    assert (told.got, told.reset) == (
-        b"",
-        client_tls,
-    )  # without close_notify: no end that TLS would vouch for
+    # Without close_notify: no end that TLS would vouch for.
+    assert (told.got, told.reset) == (b"", client_tls)
     assert is_goodbye(heard.got)
+
+
+@pytest.mark.parametrize("client_tls", [False, True], ids=["plain client", "TLS client"])
+async def test_a_provider_that_is_cut_takes_nothing_from_the_client(
+    opened: Open, certificate: Path, client_tls: bool
+):
+    gate, client, provider = await tunnel_over(opened, certificate, client_tls=client_tls, upstream_tls=True)
+    await client.send(TWO_MASKED[:7])
+    await provider.exactly(7)
+    told, heard = await _ended(gate, client, provider)
+    assert (heard.got, heard.reset) == (b"", True)
+    assert (told.got, told.reset) == (GOODBYE, False)
+
+
+async def test_what_waits_for_a_provider_inside_a_frame_is_not_sent_on_to_it(opened: Open):
+    """It could not be told, so it is cut, at once: half a frame more is of no use to anybody."""
+    gate, client, provider, sent = await left_behind(opened, "provider", short_of=1)
+    (one,) = gate.server._clients
+    assert one._tunnel is not None
+    one._tunnel.end()  # as after a silence
+    await eventually(lambda: gate.upstream_connections == 0)
+    assert (await client.end()).got == GOODBYE
+    assert len((await provider.end()).got) < len(sent)
+    client.close()
+    provider.close()
+    await gate.at_rest()
 
 
 async def test_what_came_before_and_with_the_101_counts_as_frames(gate: Gate):
@@ -153,10 +179,6 @@ async def test_what_came_before_and_with_the_101_counts_as_frames(gate: Gate):
     assert await provider.exactly(3) == TWO_MASKED[:3]
     told, heard = await _ended(gate, client, provider)
     assert (told.got, heard.got) == (b"", b"")
-
-
-CLOSE = frame(b"\x03\xe8", first=0x88)
-CLOSE_MASKED = frame(b"\x03\xe8", masked=True, first=0x88)
 
 
 @pytest.mark.parametrize("by_provider", [False, True])
@@ -229,6 +251,24 @@ async def test_a_client_that_is_behind_has_that_second_to_take_the_rest_and_the_
     assert told.got == sent + GOODBYE
     assert not told.reset
     assert is_goodbye((await provider.end()).got)
+
+
+async def test_so_has_a_provider_that_is_behind_whose_client_has_gone_at_once(opened: Open):
+    gate, client, provider, sent = await left_behind(opened, "provider")
+
+    async def leave() -> None:
+        assert (await client.end()).got == GOODBYE
+        client.close()
+        await eventually(lambda: not gate.server.connections)
+        await turns(20)
+
+    async def hear() -> Ended:
+        await leave()
+        return await provider.end()
+
+    _, heard = await asyncio.gather(gate.server.end(), hear())
+    assert heard.got[:-8] == sent
+    assert is_goodbye(heard.got[-8:])
 
 
 async def test_nobody_has_to_leave_for_the_stop_to_end(gate: Gate):

@@ -20,6 +20,9 @@ SWITCH: Final = (
 REFUSED: Final = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
 # A Close frame of 1001 as a server sends it (RFC 6455, 5.5.1 and 7.4.1).
 GOODBYE: Final = b"\x88\x02\x03\xe9"
+# And one of 1000, as either endpoint ends in order.
+CLOSE: Final = b"\x88\x02\x03\xe8"
+CLOSE_MASKED: Final = b"\x88\x82\x0f\xf0\xaa\x55\x0c\x18"
 
 
 def handshake(
@@ -109,6 +112,19 @@ def narrow_towards_the_clients(gate: Gate, size: int = 4096) -> None:
         one.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
+async def narrow_tunnel(gate: Gate) -> tuple[Wire, Wire]:
+    """Return both ends of a tunnel for which the kernels hold little, if the provider's window is small."""
+    narrow_towards_the_provider(gate)
+    client = await gate.client(window=4096)
+    await client.send(handshake())
+    provider = await gate.upstream.accept()
+    await provider.message()
+    await provider.send(SWITCH)
+    await client.message()
+    narrow_towards_the_clients(gate)
+    return client, provider
+
+
 def end_of(gate: Gate, side: str) -> End:
     """Return the relay's end towards the ``client`` or the ``provider`` of the only tunnel."""
     (one,) = gate.server._clients
@@ -130,14 +146,7 @@ async def left_behind(
         The gate, both ends, and what was sent towards that side. All of it has been read by us.
     """
     gate = await open_gate(upstream_window=4096)
-    narrow_towards_the_provider(gate)
-    client = await gate.client(window=4096)
-    await client.send(handshake())
-    provider = await gate.upstream.accept()
-    await provider.message()
-    await provider.send(SWITCH)
-    await client.message()
-    narrow_towards_the_clients(gate)
+    client, provider = await narrow_tunnel(gate)
     behind, ahead = end_of(gate, slow), end_of(gate, "client" if slow == "provider" else "provider")
     source = provider if slow == "client" else client
     piece = frame(b"x" * 30_000, masked=slow == "provider")

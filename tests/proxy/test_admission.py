@@ -1,5 +1,7 @@
 """Who may do what: users, pages, paths, methods, sizes, and the order in which they are checked."""
 
+import hashlib
+
 import pytest
 from gates import ALICE, API_KEY, BOB, CHATGPT, CLAUDE, CREDENTIAL, OneCredential, gateway, head, route
 from hypothesis import given
@@ -15,7 +17,7 @@ from ai_mux.errors import (
     Unauthorized,
     UpgradeRequired,
 )
-from ai_mux.proxy.admission import admit, identify, is_probe, presented_token
+from ai_mux.proxy.admission import admit, identify, is_probe, presented_token, still_admitted
 
 GATE = gateway()
 OPEN = gateway(users={})
@@ -495,6 +497,20 @@ def test_an_admitted_upgrade_does_not_open_the_path_for_plain_gets():
             admit(head(gate, "GET /chatgpt/v1/responses"), gate)
 
 
+@pytest.mark.parametrize(
+    "fields", [(), WEBSOCKET[1:], (*WEBSOCKET, "Content-Length: 3"), ("Connection: Upgrade", "Upgrade: h2c")]
+)
+def test_who_meant_a_handshake_is_told_what_makes_one(fields):
+    with pytest.raises(MethodNotAllowed) as refused:
+        admit(head(GATE, "GET /chatgpt/v1/responses", *fields), GATE)
+    assert "Upgrade: websocket, no body" in refused.value.public_message
+    assert allowed(refused.value) == "POST"
+    for line in ("PUT /chatgpt/v1/responses", "GET /chatgpt/v1/responses/compact"):
+        with pytest.raises(MethodNotAllowed) as refused:
+            admit(head(GATE, line, *fields), GATE)
+        assert "websocket" not in refused.value.public_message
+
+
 def test_every_handshake_is_looked_at_however_often_its_path_was_admitted():
     gate = gateway()
     for _ in range(2):
@@ -502,6 +518,46 @@ def test_every_handshake_is_looked_at_however_often_its_path_was_admitted():
         assert admit(head(gate, "GET /chatgpt/v1/models", *WEBSOCKET), gate)
         with pytest.raises(UpgradeRequired):
             admit(head(gate, "GET /chatgpt/v1/models", *WEBSOCKET[:2]), gate)
+
+
+# Under another configuration
+
+CODEX = b"/backend-api/codex"
+
+
+@pytest.mark.parametrize(
+    ("changed", "may"),
+    [
+        ({}, True),
+        ({"max_body_size": 1}, True),
+        ({"users": {"alice": ALICE}}, True),
+        ({"users": {"renamed": ALICE, "bob": BOB}}, True),
+        ({"users": {"bob": BOB}}, False),
+        ({"users": {"alice": BOB}}, False),
+        ({"users": {}}, False),
+        ({"routes": []}, False),
+        ({"routes": [route(CLAUDE)]}, False),
+        ({"routes": [route(CHATGPT, base_path=CODEX, paths=["/v1/responses"])]}, True),
+        ({"routes": [route(CHATGPT, base_path=CODEX, paths=["*"])]}, True),
+        ({"routes": [route(CHATGPT, base_path=b"/elsewhere", paths=["*"])]}, False),
+        ({"routes": [route(CHATGPT, base_path=CODEX, paths=["/responses", "/v1/models"])]}, False),
+        ({"routes": [route(CHATGPT, base_path=CODEX, paths=[])]}, False),
+    ],
+)
+def test_a_tunnel_may_be_asked_through_only_where_it_might_be_opened_now(changed, may):
+    handshake = head(GATE, "GET /chatgpt/v1/responses?x=1", *WEBSOCKET)
+    opened = admit(handshake, GATE)
+    handshake.forget()  # as once the 101 has been passed on
+    digest = hashlib.sha256(ALICE.encode()).digest()
+    assert still_admitted(opened, handshake, digest, gateway(**changed)) is may
+
+
+def test_a_tunnel_that_needed_no_token_is_asked_through_only_where_still_nobody_needs_one():
+    handshake = head(OPEN, "GET /chatgpt/v1/responses", *WEBSOCKET, host="localhost")
+    opened = admit(handshake, OPEN)
+    handshake.forget()
+    assert still_admitted(opened, handshake, None, gateway(users={}))
+    assert not still_admitted(opened, handshake, None, GATE)
 
 
 # The order

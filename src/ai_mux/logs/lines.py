@@ -13,9 +13,13 @@ import json
 import time
 from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as _escaped
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from ai_mux.logs.values import LONGEST_PATH, cut, plain
+
+# How a request or tunnel ended for its client: with the whole answer, or WebSocket's own end; with
+# an error of ours; by leaving (or no longer reading) before; or cut, by its provider, a deadline or our stop.
+Outcome = Literal["done", "refused", "left", "cut"]
 
 REQUEST_EVENT: Final = "request.done"
 # The names and the order of a request's line, in this one place.
@@ -35,10 +39,11 @@ REQUEST_FIELDS: Final = (
     "head_ms",
     "total_ms",
     "upstream",
+    "end",
 )
 _TEMPLATE: Final = (
     '{{"{}":"%s.%03dZ","{}":"%s","{}":"%s","{}":%s,"{}":%s,"{}":%s,"{}":%s,"{}":%s,"{}":%s,'
-    '"{}":%s,"{}":%d,"{}":%d,"{}":%s,"{}":%.1f,"{}":%s}}\n'.format(*REQUEST_FIELDS)
+    '"{}":%s,"{}":%d,"{}":%d,"{}":%s,"{}":%.1f,"{}":%s,"{}":"%s"}}\n'.format(*REQUEST_FIELDS)
 )
 
 # Paths, users and addresses come back again and again. What is remembered is
@@ -70,6 +75,7 @@ class Form(Protocol):
         head_ms: float | None,
         total_ms: float,
         upstream: str | None,
+        end: Outcome,
     ) -> bytes:
         """Return the line of a request's end."""
 
@@ -113,6 +119,7 @@ class JsonForm:
         head_ms: float | None,
         total_ms: float,
         upstream: str | None,
+        end: Outcome,
     ) -> bytes:
         """Return the fields of ``REQUEST_FIELDS``; what is not known is null."""
         second = int(now_s)
@@ -134,6 +141,7 @@ class JsonForm:
             "null" if head_ms is None else f"{head_ms:.1f}",
             total_ms,
             text.get(upstream) or self._text(upstream),
+            end,
         )
         return line.encode("ascii")
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TextIO
 
 from ai_mux.clock import Clock
-from ai_mux.logs.lines import Form, JsonForm
+from ai_mux.logs.lines import Form, JsonForm, Outcome
 from ai_mux.logs.person import PersonForm
 from ai_mux.logs.writer import Write, Writer, to_descriptor
 from ai_mux.secret import Secret
@@ -97,6 +97,7 @@ class Log:
         head_ms: float | None,
         total_ms: float,
         upstream: str | None,
+        end: Outcome,
         probe: bool = False,
     ) -> None:
         """Log the end of a request: the event ``request.done``, at ``info``.
@@ -114,6 +115,8 @@ class Log:
             head_ms: Milliseconds to the response's head, or None if there was none.
             total_ms: Milliseconds in all.
             upstream: The host that was asked, or None.
+            end: How it ended for its client: ``done``, ``refused`` with an error of ours, ``left``
+                (or no longer read) before that, or ``cut`` by the provider or us.
             probe: A health check or start-up probe, which nobody wants to read about above ``debug``.
         """
         if self._threshold > (_DEBUG if probe else _INFO):
@@ -134,6 +137,7 @@ class Log:
                 head_ms=head_ms,
                 total_ms=total_ms,
                 upstream=upstream,
+                end=end,
             )
         )
 
@@ -169,7 +173,8 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
 # Fields by which a request or answer proves who it is, or names an account. Parts of
 # names, because vendors invent new ones: rather one harmless value too many masked.
 _SECRET_PARTS: Final = (b"auth", b"token", b"secret", b"key", b"cookie", b"password", b"credential", b"jwt")
-_SECRET_NAMES: Final = frozenset({b"chatgpt-account-id"})
+# Browsers cannot set Authorization on a WebSocket; OpenAI's convention puts the key into the protocol.
+_SECRET_NAMES: Final = frozenset({b"chatgpt-account-id", b"sec-websocket-protocol"})
 # Values that give themselves away, whatever their field is called.
 _SECRET_VALUES: Final = (b"bearer ", b"basic ", b"sk-")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from ai_mux.logs.lines import Outcome
 from ai_mux.logs.values import LONGEST_PATH, cut, plain
 
 # Select Graphic Rendition (ECMA-48, 8.3.117): 1 bold, 2 faint, 31 red, 32 green, 33 yellow, 36 cyan.
@@ -47,10 +48,11 @@ class PersonForm:
         head_ms: float | None,
         total_ms: float,
         upstream: str | None,
+        end: Outcome,
     ) -> bytes:
         """Return status, request, user, milliseconds to the head and in all, bytes in and out, and the rest.
 
-        The provider is left out: the path begins with its name.
+        The provider is left out: the path begins with its name. So is an end that is as it should be.
         """
         where = _visible(cut(path.decode("latin-1"), LONGEST_PATH))
         columns = (
@@ -60,6 +62,7 @@ class PersonForm:
             f"{_duration(head_ms):>7} {_duration(total_ms):>7}",
             f"{_size(bytes_in):>9} {_size(bytes_out):>9}",
             self._dim(f"{_visible(remote)} {_visible(upstream or '-')} {_visible(request_id)}"),
+            *(() if end == "done" else (self._painted(end, _LEVEL_SGR["warn"]),)),
         )
         return self._line(now_s, level, "  ".join(columns))
 

@@ -14,6 +14,7 @@ from ai_mux.errors import (
     Forbidden,
     MethodNotAllowed,
     NotFound,
+    RequestError,
     TooLarge,
     Unauthorized,
 )
@@ -30,6 +31,8 @@ _SCHEME: Final = b"bearer "
 _REMEMBERED: Final = 512
 _REMEMBERED_BYTES: Final = 256
 _LOOPBACK_NAMES: Final = frozenset({"localhost"})
+# For whose handshake is none: it has a body, or a proxy on the way has removed what asks for it.
+_HANDSHAKE: Final = ", and GET as a WebSocket handshake: Connection: Upgrade, Upgrade: websocket, no body"
 
 
 def is_probe(head: RequestHead, gateway: Gateway) -> bool:
@@ -63,16 +66,22 @@ def identify(head: RequestHead, gateway: Gateway) -> str:
     return user
 
 
-def still_admitted(provider: str, digest: bytes | None, gateway: Gateway) -> bool:
-    """Tell whether who opened a tunnel to ``provider`` might open it now.
+def still_admitted(before: Admitted, head: RequestHead, digest: bytes | None, gateway: Gateway) -> bool:
+    """Tell whether who opened a tunnel might open it now, to the same place.
 
     Args:
-        provider: The provider's name.
+        before: What the handshake was found to be good for.
+        head: The handshake's head, of which only the request line must be left.
         digest: The SHA-256 of the token that was shown; None where none was needed.
         gateway: What the configuration decides now.
     """
     known = not gateway.users if digest is None else gateway.users.knows(digest)
-    return known and provider.encode("ascii") in gateway.routes
+    if not known:
+        return False
+    try:
+        return _find(head, gateway).leads_as(before)
+    except RequestError:
+        return False
 
 
 def presented_token(head: RequestHead) -> bytes | None:
@@ -144,7 +153,10 @@ def _check_path(
     if rule is None:
         raise _closed(provider, path)
     if method not in rule.methods and not (upgrade and rule.upgrade):
-        raise MethodNotAllowed(", ".join(allowed.decode("ascii") for allowed in rule.methods))
+        raise MethodNotAllowed(
+            ", ".join(allowed.decode("ascii") for allowed in rule.methods),
+            hint=_HANDSHAKE if rule.upgrade and method == b"GET" else "",
+        )
 
 
 def _closed(provider: str, path: bytes) -> Forbidden:

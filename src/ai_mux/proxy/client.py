@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ai_mux.errors import HeadTooLarge, RequestError, RequestTimeout, TargetTooLong
 from ai_mux.proxy.admission import still_admitted
+from ai_mux.proxy.backlog import Backlog
 from ai_mux.proxy.exchange import exchange
 from ai_mux.proxy.receiving import Receiver
 from ai_mux.proxy.request import Request
@@ -73,6 +74,7 @@ class ClientConnection(Receiver):
 
     __slots__ = (
         "_authenticated",
+        "_backlog",
         "_buffer",
         "_deadline",
         "_discarded",
@@ -83,8 +85,6 @@ class ClientConnection(Receiver):
         "_server",
         "_tunnel",
         "_turn",
-        "_unwritten",
-        "_write_paused_since",
         "remote",
         "state",
         "transport",
@@ -98,13 +98,12 @@ class ClientConnection(Receiver):
         self._turn: Turn | None = None
         self._tunnel: Tunnel | None = None
         self._authenticated = False
+        self._backlog = Backlog()
         self._deadline = NEVER
         self._discarded = 0
         self._quiet_since = 0.0
         self._read_paused = False
         self._seen = False
-        self._unwritten = 0
-        self._write_paused_since = 0.0
         self.remote = ""
         self.state = _HEAD
         self.write_paused = False
@@ -138,6 +137,8 @@ class ClientConnection(Receiver):
                 return
             if request.upload.is_full:
                 self._pause_reading()
+            elif request.upload.is_crumbled:
+                self._breathe()
         elif self.state is _HEAD:
             self._buffer = self._buffer + data if self._buffer else data
             self._next_request()
@@ -159,8 +160,7 @@ class ClientConnection(Receiver):
     def pause_writing(self) -> None:
         """The client reads more slowly than the provider sends."""
         self.write_paused = True
-        self._unwritten = self.transport.get_write_buffer_size()
-        self._write_paused_since = self._server.clock.monotonic()
+        self._backlog.begin(self.transport, self._server.clock.monotonic())
         if self._request is not None and self._request.upstream is not None:
             self._request.upstream.pause_reading()
 
@@ -363,6 +363,16 @@ class ClientConnection(Receiver):
             self._quiet_since = self._server.clock.monotonic()
             self.transport.pause_reading()
 
+    def _breathe(self) -> None:
+        """Let everyone else have a turn of the loop, which reads on from one connection as long as it can."""
+        if not self._read_paused and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self._server.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def _resume_reading(self) -> None:
         """Read on, unless more was pipelined already than a head may have."""
         if self._read_paused and len(self._buffer) <= REQUEST_HEAD_BYTES:
@@ -377,7 +387,7 @@ class ClientConnection(Receiver):
             self._tunnel.sweep(now)
         elif now >= self._deadline:
             self._overdue()
-        elif self.write_paused and self._has_stalled(now):
+        elif self.write_paused and self._backlog.quiet_s(self.transport, now) >= WRITE_STALL_S:
             self.transport.abort()
         elif self.state is _BUSY and self._request is not None and not self._request.upload.complete:
             if self._seen and not self._read_paused:
@@ -385,14 +395,6 @@ class ClientConnection(Receiver):
                 self._quiet_since = now
             elif now - self._quiet_since >= BODY_STALL_S and not self._read_paused:
                 self._fail_request(RequestTimeout())
-
-    def _has_stalled(self, now: float) -> bool:
-        """Tell whether a client that is behind has read nothing for too long: slow is not stalled."""
-        unwritten = self.transport.get_write_buffer_size()
-        if unwritten < self._unwritten:
-            self._write_paused_since = now
-        self._unwritten = unwritten
-        return now - self._write_paused_since >= WRITE_STALL_S
 
     def _overdue(self) -> None:
         if self.state is _HEAD and self._buffer:
@@ -405,8 +407,8 @@ class ClientConnection(Receiver):
     def reconsider(self, gateway: Gateway) -> None:
         """Look whether a tunnel may go on under another configuration."""
         tunnel, request = self._tunnel, self._request
-        if tunnel is not None and request is not None:
-            tunnel.client.may_ask = still_admitted(request.provider, request.digest, gateway)
+        if tunnel is not None and request is not None and request.admitted is not None:
+            tunnel.client.may_ask = still_admitted(request.admitted, request.head, request.digest, gateway)
 
     @property
     def is_busy(self) -> bool:

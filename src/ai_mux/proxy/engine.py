@@ -18,12 +18,13 @@ from typing import Any, Final, TypeVar
 from ai_mux.errors import ConfigError
 from ai_mux.outbound.connect import Target, Transports, connect
 from ai_mux.proxy.routes import Origin
+from ai_mux.proxy.upstream import STALL_S
 
 ENVIRONMENT: Final = "AI_MUX_ENGINE"
 ENGINES: Final = ("asyncio", "uvloop", "aiofastnet", "uvloop+aiofastnet")
 TLS_HANDSHAKE_S: Final = 10.0
-# asyncio waits for 30 s. What a slow client has still to take goes out in this time as well.
-_TLS_SHUTDOWN_S: Final = 10.0
+# What a slow client has still to take goes out in this time as well: as much as without TLS.
+_TLS_SHUTDOWN_S: Final = STALL_S
 
 T = TypeVar("T")
 

@@ -21,6 +21,7 @@ from ai_mux.errors import (
     UpgradeRequired,
     UpstreamError,
 )
+from ai_mux.logs import Outcome
 from ai_mux.proxy.admission import admit, identify, is_probe, presented_token
 from ai_mux.proxy.request import Request
 from ai_mux.proxy.routes import Admitted, Gateway, prefix_of
@@ -73,12 +74,12 @@ class Client(Downstream, Protocol):
 
 async def exchange(request: Request, client: Client, server: "Server") -> None:
     """Serve one request, whatever becomes of it."""
-    keep = False
-    event = "request.done"
+    keep = probe = False
+    outcome: Outcome = "done"
     try:
-        if is_probe(request.head, request.gateway):
+        probe = is_probe(request.head, request.gateway)
+        if probe:
             keep = _answer_probe(request, client, server)
-            event = "request.probe"
             return
         if server.log.is_debug:
             server.show_request(request)
@@ -104,7 +105,7 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         if server.log.is_debug:
             server.show_response(request, response, upstream.received, credential.access)
         if request.head.upgrade and _switches(request, response, server):
-            event = await _tunnel(request, client, server, response, upstream)
+            outcome = await _tunnel(request, client, server, response, upstream)
             return
         keep = _begin_answer(request, client, server, response, upstream)
         await upstream.completed()  # the bytes flow by callbacks below
@@ -112,23 +113,25 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         request.upstream = None
         server.pool.give_back(upstream)
     except RequestError as error:
-        event = _refuse(request, client, server, error)
+        outcome = _refuse(request, client, server, error)
     except UpstreamError as error:
         server.log.warning(
             "upstream.failed", request_id=request.id, provider=request.provider, problem=str(error)
         )
-        event = _refuse(request, client, server, BadGateway())
+        outcome = _refuse(request, client, server, BadGateway())
     except asyncio.CancelledError:
-        refusal = request.refusal
-        event = _refuse(request, client, server, refusal) if refusal is not None else "request.left"
+        if request.refusal is not None:
+            outcome = _refuse(request, client, server, request.refusal)
+        else:
+            outcome = "cut" if server.ending else "left"
     except Exception as error:  # a bug here ends one request, not the server
         problem = type(error).__name__
         server.log.error("request.bug", request_id=request.id, problem=problem, at=_places(error))
-        event = _refuse(request, client, server, InternalError())
+        outcome = _refuse(request, client, server, InternalError())
     finally:
         request.end()
-        server.account(request, event)
-        if event in {"request.cut", "request.left"}:  # who half-closed may still read: no clean end
+        server.account(request, outcome, probe=probe)
+        if outcome in {"cut", "left"}:  # who half-closed may still read: no clean end
             client.cut(reset=request.until_close)
         else:
             client.finish(keep=keep)
@@ -177,7 +180,7 @@ async def _send(
     """Send the head and what there is of the body; the rest follows as it comes."""
     route, gateway, head = admitted.route, request.gateway, request.head
     origin = admitted.destination.origin
-    request.host = origin.host
+    request.admitted, request.host = admitted, origin.host
     upstream = server.pool.take(origin)
     if upstream is None:
         upstream = await server.aside(server.pool.connect(origin), unwanted=UpstreamConnection.abort)
@@ -244,8 +247,8 @@ def _switches(request: Request, response: ResponseHead, server: "Server") -> boo
 
 async def _tunnel(
     request: Request, client: Client, server: "Server", response: ResponseHead, upstream: UpstreamConnection
-) -> str:
-    """Make one WebSocket of both connections, and wait for its end. Return the event for the log."""
+) -> Outcome:
+    """Make one WebSocket of both connections, and wait for its end. Return how it ended."""
     head, users = request.head, request.gateway.users
     id_field = request.gateway.dialect(head.path).id_field
     told = respond(response, id_field=id_field, request_id=request.id, switching=True)
@@ -263,7 +266,7 @@ async def _tunnel(
     finally:
         request.upload.received, request.sent = tunnel.client.passed, tunnel.upstream.passed
         upstream.wind_up()
-    return "request.cut" if tunnel.was_cut else "request.done"
+    return tunnel.outcome
 
 
 def _begin_answer(
@@ -300,10 +303,10 @@ def _told_id(response: ResponseHead, id_field: bytes) -> str | None:
     return None if told is None else told.decode("latin-1")
 
 
-def _refuse(request: Request, client: Client, server: "Server", error: RequestError) -> str:
+def _refuse(request: Request, client: Client, server: "Server", error: RequestError) -> Outcome:
     """Answer with an error of ours, or cut the answer that has begun."""
     if request.status:
-        return "request.cut"
+        return "cut"
     path = request.head.path
     told = error_answer(
         error, request.gateway.dialect(path), request.id, to_head=request.head.method == b"HEAD"
@@ -315,7 +318,7 @@ def _refuse(request: Request, client: Client, server: "Server", error: RequestEr
     route = request.gateway.routes.get(prefix_of(path))
     if request.user and route is not None:
         request.provider = route.name
-    return "request.refused"
+    return "refused"
 
 
 def _expects_continue(head: RequestHead) -> bool:

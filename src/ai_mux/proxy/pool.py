@@ -45,6 +45,7 @@ class Pool:
         self._idle: dict[Origin, list[UpstreamConnection]] = {}
         self._all: set[UpstreamConnection] = set()
         self._wanted: Collection[Origin] | None = None  # None: every one
+        self._one_lost = asyncio.Event()
 
     def take(self, origin: Origin) -> UpstreamConnection | None:
         """Return an idle connection, or None."""
@@ -98,6 +99,7 @@ class Pool:
 
     def _forget(self, connection: UpstreamConnection) -> None:
         self._all.discard(connection)
+        self._one_lost.set()
         idle = self._idle.get(connection.origin)
         if idle and connection in idle:
             idle.remove(connection)
@@ -111,6 +113,12 @@ class Pool:
             connection.sweep(now)
         for origin in [origin for origin, idle in self._idle.items() if not idle]:
             del self._idle[origin]
+
+    async def closed(self) -> None:
+        """Wait for the connections that are being closed: what was written to them is still on its way."""
+        while any(connection.is_gone for connection in self._all):
+            self._one_lost.clear()
+            await self._one_lost.wait()
 
     def close(self) -> None:
         """Close every connection, idle or not."""

@@ -11,6 +11,9 @@ from typing import Final
 
 # What asyncio itself reads at most; a 2 MiB body arrives in eight pieces.
 _SIZE: Final = 256 * 1024
+# Each frame or chunk costs about a microsecond. Who sends them a few bytes each could have a core
+# for himself; a piece with more of them than this is the last one in its turn of the loop.
+CRUMBS: Final = 1000
 _BUFFER: Final = memoryview(bytearray(_SIZE))
 
 

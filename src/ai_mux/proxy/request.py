@@ -1,7 +1,7 @@
 """One request's state, from its head to its line in the log."""
 
 from ai_mux.errors import RequestError
-from ai_mux.proxy.routes import Gateway
+from ai_mux.proxy.routes import Admitted, Gateway
 from ai_mux.proxy.upload import Upload
 from ai_mux.proxy.upstream import UpstreamConnection
 from ai_mux.wire.http1 import RequestHead
@@ -18,6 +18,7 @@ class Request:
         remote: Where the client is.
         started: When its head was complete, in monotonic seconds.
         user: Whose token it carried.
+        admitted: Where it went, once the provider was asked.
         digest: The SHA-256 of a tunnel's token; None where none was needed.
         provider: Where it went.
         host: The provider's host, once it was asked.
@@ -30,6 +31,7 @@ class Request:
     """
 
     __slots__ = (
+        "admitted",
         "digest",
         "gateway",
         "head",
@@ -65,6 +67,7 @@ class Request:
         self.remote = remote
         self.started = started
         self.user = ""
+        self.admitted: Admitted | None = None
         self.digest: bytes | None = None
         self.provider = ""
         self.host = ""

@@ -196,6 +196,15 @@ class Admitted(NamedTuple):
     destination: Destination
     target: bytes
 
+    def leads_as(self, other: "Admitted") -> bool:
+        """Tell whether both lead to the same place with the same kind of credential."""
+        one, two = self.destination, other.destination
+        return (
+            self.target == other.target
+            and one.api_key is two.api_key
+            and (one.origin.authority, one.origin.via) == (two.origin.authority, two.origin.via)
+        )
+
 
 class Gateway:
     """Everything that the configuration decides about a request.

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from ai_mux.clock import Clock
 from ai_mux.errors import RequestError
-from ai_mux.logs import Log, mask, masked_headers
+from ai_mux.logs import Log, Outcome, mask, masked_headers
 from ai_mux.proxy.admission import presented_token
 from ai_mux.proxy.client import ClientConnection
 from ai_mux.proxy.engine import Engine
@@ -44,6 +44,7 @@ class Server:
         budget: What all requests together may keep for a replay.
         ids: Makes request ids.
         draining: It is stopping: running requests end, new ones are refused.
+        ending: It has stopped: what still runs is cut.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Server:
         self.budget = ReplayBudget()
         self.ids = RequestIds()
         self.draining = False
+        self.ending = False
         self.loop = asyncio.get_running_loop()
         self._engine = engine
         self._max_connections = max_connections
@@ -181,7 +183,7 @@ class Server:
 
     # Saying what happened
 
-    def account(self, request: Request, event: str) -> None:
+    def account(self, request: Request, outcome: Outcome, *, probe: bool) -> None:
         """Log the end of a request."""
         now = self.clock.monotonic()
         head = request.head
@@ -198,14 +200,17 @@ class Server:
             head_ms=(request.head_at - request.started) * 1000 if request.status else None,
             total_ms=(now - request.started) * 1000,
             upstream=request.host or None,
-            probe=event == "request.probe",
+            end=outcome,
+            probe=probe,
         )
 
     def show_request(self, request: Request) -> None:
         """At ``debug``, show a request's head, and the beginning of a token that nobody has."""
         head = request.head
-        self.log.debug("request.begun", request_id=request.id, headers=masked_headers(head.sent.items()))
         token = presented_token(head)
+        secret = Secret((token or b"").decode("latin-1"))  # clients repeat it in other fields, too
+        headers = [_masked(line, secret) for line in masked_headers(head.sent.items())]
+        self.log.debug("request.begun", request_id=request.id, headers=headers)
         if token and request.gateway.users and request.gateway.users.find(token) is None:
             self.log.debug("token.unknown", request_id=request.id, token=mask(token))
 
@@ -256,6 +261,7 @@ class Server:
 
     async def end(self) -> None:
         """End everything now."""
+        self.ending = True
         self.drain()
         for client in tuple(self._clients):
             client.end()
@@ -270,6 +276,7 @@ class Server:
         with suppress(TimeoutError):  # whatever hangs, a renewal in flight is still to be finished
             async with asyncio.timeout(_GOODBYE_S):
                 await self._alone.wait()
+                await self.pool.closed()
         for client in tuple(self._clients):
             client.transport.abort()
         self.pool.close()
@@ -287,7 +294,7 @@ class Server:
 
 
 def _masked(text: str, secret: Secret) -> str:
-    """Return a provider's words without our credential, should they quote it; also where they end in it."""
+    """Return somebody's words without a secret, should they quote it; also where they end in it."""
     token = secret.reveal()
     if not token:
         return text

@@ -23,9 +23,11 @@ from types import coroutine
 from typing import Final, Protocol
 
 from ai_mux.clock import Clock
-from ai_mux.proxy.receiving import Receiver
+from ai_mux.logs import Outcome
+from ai_mux.proxy.backlog import Backlog
+from ai_mux.proxy.receiving import CRUMBS, Receiver
 from ai_mux.proxy.turn import Waiter
-from ai_mux.wire.websocket import GOING_AWAY, Frames, close_frame, is_control_frame
+from ai_mux.wire.websocket import GOING_AWAY, Frames, close_frame
 
 # Codex keeps a connection for 60 minutes and may be silent on it.
 IDLE_S: Final = 65 * 60.0
@@ -49,7 +51,8 @@ class End(Receiver):
     """One of a tunnel's two connections.
 
     Attributes:
-        may_ask: It may begin messages. What it has begun it may end, and it may answer a ping.
+        may_ask: It may begin messages. A frame or message that it has begun it may end, and it
+            may answer a ping.
         transport: Its transport.
         frames: Follows what it sends.
         passed: Bytes that it has sent.
@@ -58,12 +61,11 @@ class End(Receiver):
     """
 
     __slots__ = (
+        "_backlog",
         "_owner",
         "_peer",
         "_read_paused",
-        "_stalled_since",
         "_tunnel",
-        "_unwritten",
         "frames",
         "has_ended",
         "may_ask",
@@ -80,8 +82,8 @@ class End(Receiver):
         self._read_paused = False
         self.transport = owner.transport
         self.write_paused = owner.write_paused
-        self._stalled_since = tunnel.now()
-        self._unwritten = self.transport.get_write_buffer_size()
+        self._backlog = Backlog()
+        self._backlog.begin(self.transport, tunnel.now())
         self.frames = Frames()
         self.may_ask = True
         self.passed = 0
@@ -96,36 +98,22 @@ class End(Receiver):
 
     def hand_back(self) -> None:
         """Let the owner have its connection again."""
-        if self._read_paused and not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._resume_reading()
         self.transport.set_protocol(self._owner)  # type: ignore[arg-type] # it is a protocol as well
 
     # What the transport says
 
     def data_received(self, data: bytes) -> None:
-        """Pass bytes on."""
-        if not self.may_ask:
-            data = self._end_begun(data)
-            if not data:
-                return
-        self.passed += len(data)
-        self.frames.feed(data)
-        self._peer.transport.write(data)
-
-    def _end_begun(self, data: bytes) -> bytes:
-        """Return what of these bytes still passes; where another message begins in them, the tunnel ends."""
-        begun = self.frames.begun(data)
-        rest = data[begun:]
-        if not rest or is_control_frame(rest):
-            return data
-        self._pass_on(data[:begun])
-        self._tunnel.end()
-        return b""
-
-    def _pass_on(self, data: bytes) -> None:
-        self.passed += len(data)
-        self.frames.feed(data)
-        self._peer.transport.write(data)
+        """Pass bytes on; where a message begins in them that may not, the tunnel ends."""
+        size = self.frames.feed(data, may_begin=self.may_ask)
+        self.passed += size
+        if size == len(data):
+            self._peer.transport.write(data)
+            if self.frames.met > CRUMBS:
+                self._breathe()
+        else:
+            self._peer.transport.write(data[:size])
+            self._tunnel.end()
 
     def eof_received(self) -> bool:
         """Tell the other side that nothing more will come; keep open what can be half open."""
@@ -137,20 +125,28 @@ class End(Receiver):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the tunnel. Whoever has sent a Close frame has ended in order, however its connection ends."""
-        self._tunnel.finish(cut=exc is not None and not self.frames.closed)
+        self._tunnel.lost(self, broken=exc is not None and not self.frames.closed)
         self._owner.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Read no more from the other side."""
         self.write_paused = True
-        self._unwritten = self.transport.get_write_buffer_size()
-        self._stalled_since = self._tunnel.now()
+        self._backlog.begin(self.transport, self._tunnel.now())
         self._peer._pause_reading()
 
     def resume_writing(self) -> None:
         """Read on from the other side."""
         self.write_paused = False
         self._peer._resume_reading()
+
+    def _breathe(self) -> None:
+        """Let everyone else have a turn of the loop, which reads on from one connection as long as it can."""
+        self._pause_reading()
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._peer.write_paused:
+            self._resume_reading()
 
     def _pause_reading(self) -> None:
         if not self._read_paused and not self.transport.is_closing():
@@ -164,13 +160,7 @@ class End(Receiver):
 
     def has_stalled(self, now: float) -> bool:
         """Tell whether this side is behind and has taken nothing for too long."""
-        if not self.write_paused:
-            return False
-        unwritten = self.transport.get_write_buffer_size()
-        if unwritten < self._unwritten:
-            self._stalled_since = now
-        self._unwritten = unwritten
-        return now - self._stalled_since >= STALL_S
+        return self.write_paused and self._backlog.quiet_s(self.transport, now) >= STALL_S
 
     def say_goodbye(self, *, masked: bool) -> bool:
         """Send a Close frame to this side, and tell whether that was possible."""
@@ -188,10 +178,11 @@ class Tunnel:
     Attributes:
         client: The client's end.
         upstream: The provider's end.
-        was_cut: It ended without an end that an endpoint would take for one.
+        outcome: How it ended, once it has: ``left`` or ``cut`` without an end that an endpoint
+            would take for one.
     """
 
-    __slots__ = ("_clock", "_ended", "_passed", "_quiet_since", "_waiter", "client", "upstream", "was_cut")
+    __slots__ = ("_clock", "_ended", "_passed", "_quiet_since", "_waiter", "client", "outcome", "upstream")
 
     def __init__(self, client: Owner, upstream: Owner, clock: Clock) -> None:
         self._clock = clock
@@ -199,7 +190,7 @@ class Tunnel:
         self._waiter: Waiter | None = None
         self._passed = 0
         self._quiet_since = clock.monotonic()
-        self.was_cut = False
+        self.outcome: Outcome = "done"
         self.client = End(self, client)
         self.upstream = End(self, upstream)
 
@@ -229,11 +220,15 @@ class Tunnel:
     def half_closed(self, end: End, peer: End) -> None:
         """One side sends nothing more: tell the other, or end where that cannot be said or both have."""
         if peer.has_ended or not peer.transport.can_write_eof():
-            self.finish(cut=False)
+            self.finish("done")
         else:
             self._quiet_since = self.now()  # the shorter patience begins here
             with suppress(OSError):  # it has just gone, and ``connection_lost`` follows
                 peer.transport.write_eof()
+
+    def lost(self, end: End, *, broken: bool) -> None:
+        """Learn that one side's connection is gone."""
+        self.finish("done" if not broken else "left" if end is self.client else "cut")
 
     def sweep(self, now: float) -> None:
         """Look at the deadlines, about once a second."""
@@ -244,7 +239,7 @@ class Tunnel:
         patience_s = STALL_S if self.client.has_ended or self.upstream.has_ended else IDLE_S
         if self.client.has_stalled(now) or self.upstream.has_stalled(now):
             self.upstream.transport.abort()  # what it did not take it would not take now
-            self.finish(cut=True)
+            self.finish("cut")
         elif self.client.write_paused or self.upstream.write_paused:
             self._quiet_since = now  # what waits for a side that is behind is no silence
         elif now - self._quiet_since >= patience_s:
@@ -258,14 +253,14 @@ class Tunnel:
         told_client = self.client.say_goodbye(masked=False)
         if not told_upstream:
             self.upstream.transport.abort()
-        self.finish(cut=not told_client)
+        self.finish("done" if told_client else "cut")
 
-    def finish(self, *, cut: bool) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """Let go of both connections, and let the exchange close them. Does nothing the second time."""
         if self._ended:
             return
         self._ended = True
-        self.was_cut = cut
+        self.outcome = outcome
         self.client.hand_back()
         self.upstream.hand_back()
         waiter, self._waiter = self._waiter, None

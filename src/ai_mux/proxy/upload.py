@@ -14,6 +14,7 @@ on into that copy, because a paused connection does not show that the client has
 from typing import Final, Protocol
 
 from ai_mux.errors import BadRequest, TooLarge
+from ai_mux.proxy.receiving import CRUMBS
 from ai_mux.wire.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from ai_mux.wire.http1 import CHUNKED
 
@@ -62,6 +63,7 @@ class Upload:
 
     Attributes:
         complete: All of it has been read from the client.
+        is_crumbled: The piece that was fed last held a great many chunks.
         replayable: All that was read so far is still kept.
         received: Bytes of the body read so far, without their framing.
     """
@@ -75,6 +77,7 @@ class Upload:
         "_remaining",
         "_sink",
         "complete",
+        "is_crumbled",
         "received",
         "replayable",
     )
@@ -95,6 +98,7 @@ class Upload:
         self._kept_bytes = 0
         self._sink: Sink | None = None
         self.complete = length == 0
+        self.is_crumbled = False
         self.replayable = True
         self.received = 0
 
@@ -131,6 +135,7 @@ class Upload:
         except ChunkError as exc:
             raise BadRequest(f"The request's chunked body is not valid: {exc}.") from exc
         self.complete = self._decoder.done
+        self.is_crumbled = len(pieces) > CRUMBS
         size = sum(map(len, pieces))
         self.received += size
         if self.received > self._limit:

@@ -1,7 +1,8 @@
 """WebSocket (RFC 6455), as much of it as a relay needs: the handshake's rules, and where frames begin.
 
-The relay passes bytes, not messages. It looks at frame headers for one reason: to
-know when it may put a Close frame of its own between two frames.
+The relay passes bytes, not messages. It looks at frame headers for two reasons: to
+know when it may put a Close frame of its own between two frames, and where a client
+begins a message that it may not send any more.
 """
 
 import os
@@ -17,12 +18,12 @@ _VERSION: Final = b"13"
 # RFC 6455, 7.4.1: an endpoint is "going away", such as a server going down.
 GOING_AWAY: Final = 1001
 
-_CLOSE: Final = 8  # the opcode
+_CONTINUATION: Final = 0  # opcodes (RFC 6455, 5.2); from Close on they are control frames
+_CLOSE: Final = 8
 _OPCODE: Final = 0x0F
 _FINAL: Final = 0x80
 _MASKED: Final = 0x80
 _LENGTH: Final = 0x7F
-_CONTROL_BYTES: Final = 6  # two of header, and the mask
 
 
 def check_handshake(head: RequestHead) -> None:
@@ -71,13 +72,6 @@ def close_frame(code: int, *, masked: bool) -> bytes:
     return bytes((_FINAL | _CLOSE, _MASKED | len(payload))) + mask + scrambled
 
 
-def is_control_frame(data: bytes) -> bool:
-    """Tell whether bytes that begin a frame are just one control frame (RFC 6455, 5.5), from a client."""
-    if len(data) < _CONTROL_BYTES or data[0] & _OPCODE < _CLOSE:
-        return False
-    return len(data) == _CONTROL_BYTES + (data[1] & _LENGTH)
-
-
 class Frames:
     """Follows the frames of one direction, by their headers alone (RFC 6455, 5.2).
 
@@ -86,40 +80,43 @@ class Frames:
 
     Attributes:
         closed: A Close frame went by; after it nothing may be sent in this direction.
+        met: How many headers were in the bytes that were followed last.
     """
 
-    __slots__ = ("_begun", "_left", "closed")
+    __slots__ = ("_begun", "_left", "_unfinished", "closed", "met")
 
     def __init__(self) -> None:
         self._begun = b""  # of a header that came in pieces
         self._left = 0  # bytes of the present frame's payload that are still to come
+        self._unfinished = False  # a message has begun whose last frame has not
         self.closed = False
+        self.met = 0
 
     @property
     def between(self) -> bool:
         """The last frame ended exactly here, so that another may begin."""
         return not self._left and not self._begun
 
-    def begun(self, data: bytes) -> int:
-        """Return how many of the next bytes still belong to the frame that has begun."""
-        if not self._begun:
-            return min(self._left, len(data))
-        frames = Frames()
-        frames._begun = self._begun
-        for at in range(len(data)):  # at most the rest of a header
-            frames.feed(data[at : at + 1])
-            if not frames._begun:
-                return min(at + 1 + frames._left, len(data))
-        return len(data)
+    def feed(self, data: bytes, *, may_begin: bool = True) -> int:
+        """Follow the next bytes, and return how many of them.
 
-    def feed(self, data: bytes) -> None:
-        """Follow the next bytes."""
+        Args:
+            data: The bytes.
+            may_begin: A message may begin in them. If not, they are followed only up to there: the
+                frame and the message (5.4) that have begun may end, and control frames come between.
+        """
         at = self._left
-        if self._begun:
+        met = 0
+        known = len(self._begun)
+        if known:
             data = self._begun + data
             self._begun = b""
         size = len(data)
         while at < size:
+            # At the first byte, for its frame would be one that has begun by the second.
+            if not may_begin and (at or not known) and self._begins_message(data[at]):
+                self._left = 0
+                return at - known
             payload = at + 2
             if payload > size:
                 break
@@ -134,7 +131,11 @@ class Frames:
                 payload += 4
             if payload > size:
                 break
-            if data[at] & _OPCODE == _CLOSE:
+            met += 1
+            opcode = data[at] & _OPCODE
+            if opcode < _CLOSE:
+                self._unfinished = data[at] < _FINAL
+            elif opcode == _CLOSE:
                 self.closed = True
             at = payload + length
         if at < size:
@@ -142,3 +143,10 @@ class Frames:
             self._left = 0
         else:
             self._left = at - size
+        self.met = met
+        return size - known
+
+    def _begins_message(self, first: int) -> bool:
+        """Tell whether a frame with this first byte begins a message: it continues none, nor controls."""
+        opcode = first & _OPCODE
+        return opcode < _CLOSE and not (opcode == _CONTINUATION and self._unfinished)
