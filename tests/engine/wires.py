@@ -208,6 +208,7 @@ class TlsWire(Wire):
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, *, server: bool) -> None:
         super().__init__(sock)
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which some builds of Python 3.11 set
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(
             self._in, self._out, server_side=server, server_hostname=None if server else "localhost"
