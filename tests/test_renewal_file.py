@@ -283,7 +283,8 @@ async def test_a_login_that_appears_while_we_renew_wins(rig):
     assert tokens_of(rig.path) == ("access-theirs", "refresh-theirs")
 
 
-async def test_a_switch_to_an_api_key_while_we_renew_stands_and_loses_no_token(tmp_path, endpoint):
+async def codex_login_being_renewed(tmp_path, endpoint):
+    """Return a rig, and who waits for a renewal that the endpoint holds."""
     rig = Rig(tmp_path, endpoint, chatgpt=True)
     tokens = {"access_token": "access-0", "refresh_token": "refresh-0", "expires_at": rig.clock.wall - 5}
     write(rig.path, json.dumps({"tokens": tokens}))
@@ -291,6 +292,11 @@ async def test_a_switch_to_an_api_key_while_we_renew_stands_and_loses_no_token(t
     renewer = rig.renewer()
     waiting = asyncio.create_task(renewer.renewed())
     await endpoint.arrived.wait()
+    return rig, waiting
+
+
+async def test_a_switch_to_an_api_key_while_we_renew_stands_and_loses_no_token(tmp_path, endpoint):
+    rig, waiting = await codex_login_being_renewed(tmp_path, endpoint)
     write(rig.path, json.dumps({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-made-up", "tokens": None}))
     endpoint.gate.set()
     served = await waiting
@@ -300,13 +306,7 @@ async def test_a_switch_to_an_api_key_while_we_renew_stands_and_loses_no_token(t
 
 
 async def test_an_api_key_alone_that_is_put_there_while_we_renew_stays_alone(tmp_path, endpoint):
-    rig = Rig(tmp_path, endpoint, chatgpt=True)
-    tokens = {"access_token": "access-0", "refresh_token": "refresh-0", "expires_at": rig.clock.wall - 5}
-    write(rig.path, json.dumps({"tokens": tokens}))
-    endpoint.gate.clear()
-    renewer = rig.renewer()
-    waiting = asyncio.create_task(renewer.renewed())
-    await endpoint.arrived.wait()
+    rig, waiting = await codex_login_being_renewed(tmp_path, endpoint)
     document = json.dumps({"OPENAI_API_KEY": "sk-made-up"})
     write(rig.path, document)
     endpoint.gate.set()

@@ -61,3 +61,11 @@ async def test_and_that_of_a_stranger(gate: Gate):
     )
     assert (await client.message()).status == 401
     assert stranger not in await _logged(gate, b"request.begun")
+
+
+async def test_and_one_that_stands_in_the_websockets_protocol_alone(gate: Gate):
+    client = await gate.client()
+    request = post(fields=b"Sec-WebSocket-Protocol: openai-insecure-api-key.%b\r\n" % ALICE)
+    await client.send(request.replace(b"Authorization: Bearer %b\r\n" % ALICE, b""))
+    assert (await client.message()).status == 401
+    assert ALICE not in await _logged(gate, b"request.begun")
