@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_mux.config import Config, Listen, load
+from ai_mux.config import Config, Listen, UsageConfig, load
 from ai_mux.errors import ConfigError
+from ai_mux.limits import NO_LIMITS
 
 KNOWN = ("claude", "chatgpt")
 
@@ -59,6 +60,10 @@ def test_without_a_file_every_field_has_its_default(monkeypatch):
         max_connections=10_000,
         stream_idle_timeout_s=300.0,
         shutdown_timeout_s=10.0,
+        limits=NO_LIMITS,
+        usage=UsageConfig(enabled=True, keep_s=400 * 86_400.0, show_windows=False, prices=()),
+        admin=None,
+        audit=None,
         warnings=config.warnings,
     )
     assert [line.startswith("providers: none") for line in config.warnings] == [True]
@@ -77,6 +82,10 @@ FIELDS = {
     "max_connections": 7,
     "stream_idle_timeout": "1.5h",
     "shutdown_timeout": "250ms",
+    "limits": {"concurrent": 8},
+    "usage": {"keep": "30d"},
+    "admin": {"listen": "127.0.0.1:9090"},
+    "audit": "/var/log/made-up.jsonl",
 }
 
 
@@ -94,6 +103,10 @@ def test_every_field_is_read(loaded):
     assert config.max_connections == 7
     assert config.stream_idle_timeout_s == 5400
     assert config.shutdown_timeout_s == 0.25
+    assert config.limits.concurrent == 8
+    assert config.usage.keep_s == 30 * 86_400
+    assert config.admin.listen.port == 9090
+    assert config.audit == Path("/var/log/made-up.jsonl")
     assert config.warnings == ()
 
 
@@ -145,7 +158,7 @@ def test_an_unknown_key_names_the_nearest_known_one(wrong, text, line):
     assert wrong(text)[0].startswith(f"ai-mux.yaml:{line}")
 
 
-@pytest.mark.parametrize("key", ["admin", "usage", "limits", "metrics"])
+@pytest.mark.parametrize("key", ["metrics", "quota", "accounts"])
 def test_a_key_that_is_not_built_is_unknown(wrong, key):
     assert "unknown key" in wrong(f"{key}: {{}}")[0]
 
@@ -422,3 +435,30 @@ def test_a_state_dir_that_cannot_be_looked_at_is_left_to_its_use(loaded, tmp_pat
 
 def test_an_empty_path_is_refused(wrong):
     assert "must not be empty" in wrong('state_dir: ""')[0]
+
+
+# The audit log
+
+
+def test_the_audit_log_is_a_file_that_need_not_exist(loaded, tmp_path):
+    assert loaded(f"audit: {tmp_path}/later/audit.jsonl").audit == tmp_path / "later" / "audit.jsonl"
+    assert not (tmp_path / "later").exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ('"-"', "names no file"),
+        ('"."', "is a directory"),
+        ("later/", "is a directory"),
+        ("ai-mux.yaml", "is the configuration itself"),
+        ('""', "must not be empty"),
+        ("5", "put it in quotes"),
+        ("sk-made-up-key", "looks like a key or token itself"),
+    ],
+)
+def test_what_is_no_file_for_an_audit_log_is_refused(wrong, tmp_path, monkeypatch, written, says):
+    monkeypatch.chdir(tmp_path)
+    [line] = wrong(f"audit: {written}")
+    assert line.startswith("ai-mux.yaml:1: audit: ")
+    assert says in line

@@ -226,6 +226,19 @@ SLIPS = [
     "providers: [{name: claude, base_url: 'https://a:SECRET@b', token_url: 'https://b/#SECRET'}]",
     "providers: [{name: claude, credentials: [SECRET], ca_file: SECRET}]",
     "providers: [{name: claude, base_url: 'https://b/?k=SECRET', token_url: 'https://SECRET:@b:x'}]",
+    "limits: SECRET\nusage: SECRET\nadmin: SECRET\naudit: [SECRET]",
+    "limits: {SECRET: 1, concurrent: SECRET, requests: SECRET, tokens: [SECRET], cost: {SECRET: 1}}",
+    "limits: {requests: [60/SECRET, SECRET/min], cost: '$SECRET/week', tokens:SECRET}",
+    "users: [{name: a, token: SECRET, limits: SECRET, providers: SECRET, models: 'SECRET €'}]",
+    "users: [{name: a, token: SECRET, providers: [SECRET], models: [[SECRET]], expires: SECRET}]",
+    "users: [{name: a, token: SECRET, expires: '2030-01-01T00:00:00SECRET', limits: [SECRET]}]",
+    "usage: {enabled: SECRET, keep: SECRET, show_windows: SECRET, prices: SECRET}",
+    "usage: {prices: {'SECRET €': {input: 1}, a: SECRET, b: {SECRET: 1}, c: {input: SECRET}}}",
+    "usage: {prices: {SECRET: {input: -1}, SECRET: {}}}",
+    "admin: {listen: SECRET, token: 'SECRET €'}",
+    "admin: {listen: ':1', token: [SECRET], token_file: SECRET}",
+    "admin: {listen: ':1', token_file: SECRET}",
+    "users: [{name: a, token: SECRET}]\nadmin: {listen: ':1', token: SECRET}",
 ]
 
 

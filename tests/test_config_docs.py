@@ -9,11 +9,21 @@ import pytest
 
 from ai_mux.config import KEYS, load
 from ai_mux.config.providers import FORBIDDEN_HEADERS
-from ai_mux.config.users import DOCUMENTED
+from ai_mux.config.tokens import DOCUMENTED
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "configuration.en.md"
-SECTIONS = {"": "Fields", "providers[]": "providers", "users[]": "users", "tls": "tls"}
+SECTIONS = {
+    "": "Fields",
+    "providers[]": "providers",
+    "users[]": "users",
+    "users[].limits": "limits",
+    "tls": "tls",
+    "limits": "limits",
+    "usage": "usage",
+    "usage.prices[]": "prices",
+    "admin": "admin",
+}
 
 BLOCKS = re.findall(r"^```(yaml|json)\n(.*?)^```", REFERENCE.read_text(), re.DOTALL | re.MULTILINE)
 CONFIGURATIONS = [(kind, text) for kind, text in BLOCKS if "made-up-access-token" not in text]
@@ -42,7 +52,7 @@ def test_every_forbidden_header_is_named():
 
 
 def test_there_are_examples():
-    assert len(CONFIGURATIONS) >= 7
+    assert len(CONFIGURATIONS) >= 12
 
 
 @pytest.mark.parametrize(("kind", "text"), CONFIGURATIONS)
@@ -54,6 +64,7 @@ def test_every_example_loads(tmp_path, kind, text):
         "ca.pem": CERTIFICATE,
         "tls.key": KEY,
         "carol.token": "a-token-for-this-test-only\n",
+        "prometheus.token": "another-token-for-this-test-only\n",
     }.items():
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o600)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ai_mux.config import UserConfig, load
 from ai_mux.errors import ConfigError
+from ai_mux.limits import NO_LIMITS, Limits
 from ai_mux.users import Users
 
 TOKEN = "a-token-for-this-test-only"
@@ -54,12 +55,18 @@ def token_file(tmp_path):
     return write
 
 
+def found(users: Users, token: bytes) -> str | None:
+    """Return the name of the user who is found by a token."""
+    user = users.find(token)
+    return None if user is None else user.name
+
+
 # Finding
 
 
 def test_a_user_is_found_by_the_whole_token_and_nothing_else():
     users = Users([UserConfig(name="alice", digest=hashlib.sha256(b"one").digest())])
-    assert users.find(b"one") == "alice"
+    assert found(users, b"one") == "alice"
     for other in (b"", b"on", b"one ", b"ONE", b"two", hashlib.sha256(b"one").digest(), b"\xff\x00"):
         assert users.find(other) is None
 
@@ -73,8 +80,38 @@ def test_users_tell_whether_there_are_any():
 @given(st.dictionaries(st.binary(), st.text(), max_size=8), st.binary())
 def test_every_user_is_found_and_nobody_else(tokens, stranger):
     users = Users([UserConfig(name=n, digest=hashlib.sha256(t).digest()) for t, n in tokens.items()])
-    assert {token: users.find(token) for token in tokens} == tokens
-    assert users.find(stranger) == tokens.get(stranger)
+    assert {token: found(users, token) for token in tokens} == tokens
+    assert found(users, stranger) == tokens.get(stranger)
+
+
+def test_a_user_is_found_by_the_hash_of_the_token_too():
+    digest = hashlib.sha256(b"one").digest()
+    users = Users([UserConfig(name="alice", digest=digest)])
+    assert users.with_digest(digest) is users.find(b"one")
+    assert users.with_digest(hashlib.sha256(b"two").digest()) is None
+
+
+def test_who_is_found_is_known_with_all_that_they_may_use(loaded):
+    config = loaded(
+        {
+            "name": "alice",
+            "token": TOKEN,
+            "limits": {"concurrent": 2},
+            "providers": ["claude"],
+            "models": ["claude-*"],
+            "expires": "2099-12-31",
+        },
+        {"name": "bob", "token": TOKEN + "2"},
+    )
+    users = Users(config.users)
+    alice, bob = users.find(TOKEN.encode()), users.find(TOKEN.encode() + b"2")
+    assert (alice.limits, alice.providers, alice.models, alice.expires_at) == (
+        Limits(concurrent=2),
+        frozenset({"claude"}),
+        ("claude-*",),
+        4102444800.0,
+    )
+    assert (bob.limits, bob.providers, bob.models, bob.expires_at) == (NO_LIMITS, None, None, None)
 
 
 # Tokens in their three forms
@@ -89,7 +126,7 @@ def test_all_three_forms_of_a_token_find_the_user(loaded, token_file):
         {"token_file": token_file(TOKEN.encode() + b"\n")},
         {"token_file": token_file(TOKEN.encode() + b"\r\n")},
     ):
-        assert Users(loaded({"name": "alice", **form}).users).find(TOKEN.encode()) == "alice"
+        assert found(Users(loaded({"name": "alice", **form}).users), TOKEN.encode()) == "alice"
 
 
 def test_the_token_itself_is_not_kept(loaded):
@@ -98,7 +135,7 @@ def test_the_token_itself_is_not_kept(loaded):
 
 @pytest.mark.parametrize("token", ["!" * 16, "~" * 16, "".join(map(chr, range(0x21, 0x7F)))])
 def test_a_token_is_any_16_printable_characters(loaded, token):
-    assert Users(loaded({"name": "a", "token": token}).users).find(token.encode()) == "a"
+    assert found(Users(loaded({"name": "a", "token": token}).users), token.encode()) == "a"
 
 
 @pytest.mark.parametrize(
@@ -164,8 +201,8 @@ def test_names_are_unique(wrong):
 
 def test_tokens_are_unique_whatever_their_form(wrong, token_file):
     for same in ({"token": TOKEN}, {"token_sha256": SHA256}, {"token_file": token_file(TOKEN.encode())}):
-        found = wrong({"name": "a", "token": TOKEN}, {"name": "b", **same})
-        assert found.startswith("users[1]: has the same token as users[0]")
+        refused = wrong({"name": "a", "token": TOKEN}, {"name": "b", **same})
+        assert refused.startswith("users[1]: has the same token as users[0]")
 
 
 @pytest.mark.parametrize("user", ["alice", 5, None, [], True])

@@ -5,18 +5,23 @@
     ├── CredentialError         a credential's file or renewal failed; the log tells the operator
     │   ├── BrokenCredential    the file does not hold what it should
     │   └── StoreError          the file cannot be read, locked or saved
+    ├── LedgerError             what was used cannot be kept or read; the log tells the operator
+    ├── NoStatus                the running server cannot be asked how it is; for whoever asks
     ├── UpstreamError           the provider could not be reached, or broke the protocol
     └── RequestError            what a client is told, with its status
         ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404
         ├── MethodNotAllowed 405, RequestTimeout 408, TooLarge 413, TargetTooLong 414
-        ├── UpgradeRequired 426, HeadTooLarge 431
+        ├── UnsupportedMediaType 415, UpgradeRequired 426, LimitReached 429, HeadTooLarge 431
         └── InternalError 500, BadGateway 502, Unavailable 503, GatewayTimeout 504
 
 A RequestError's message is written for the user of a token. What the operator
 must do stands in the log, never in an answer. No message holds a secret.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# Longer, and a person should know rather than wait: as long as Claude Code waits by itself.
+_WORTH_WAITING_S: Final = 60
 
 
 class AiMuxError(Exception):
@@ -48,6 +53,22 @@ class StoreError(CredentialError):
     """A credential file that cannot be read, locked or saved."""
 
 
+class LedgerError(AiMuxError):
+    """The ledger cannot be read or written. For the operator, not for a client.
+
+    Attributes:
+        passing: It may work later: another program holds it, or the disk is full.
+    """
+
+    def __init__(self, message: str, *, passing: bool) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
+class NoStatus(AiMuxError):
+    """The running server cannot be asked how it is. For the operator who asks."""
+
+
 class UpstreamError(AiMuxError):
     """The provider could not be reached, left too early, or broke the protocol."""
 
@@ -68,7 +89,7 @@ class RequestError(AiMuxError):
 
     status: ClassVar[int]
     anthropic_type: ClassVar[str] = "invalid_request_error"
-    openai_type: ClassVar[str] = "invalid_request_error"
+    openai_type: str = "invalid_request_error"
     openai_code: ClassVar[str] = "bad_request"
     retry: bool = False
     retry_after_s: int | None = None
@@ -154,6 +175,20 @@ class TargetTooLong(RequestError):
     public_message = "The request target is too long."
 
 
+class UnsupportedMediaType(RequestError):
+    """The body must be looked into for this user, and cannot be.
+
+    RFC 9110, section 12.5.3, asks for the codings that would have been understood.
+    """
+
+    status = 415
+    fields = (("Accept-Encoding", "gzip, deflate, br, zstd"),)
+    public_message = (
+        "The model must be read from this request's body, and its content coding cannot be undone. "
+        "Send the body without one, or in gzip, deflate, br or zstd."
+    )
+
+
 class UpgradeRequired(RequestError):
     """A WebSocket that cannot be relayed; clients fall back to HTTP on this status at once."""
 
@@ -165,6 +200,28 @@ class UpgradeRequired(RequestError):
     ) -> None:
         super().__init__(public_message)
         self.fields = (("Upgrade", "websocket"), *fields)
+
+
+class LimitReached(RequestError):
+    """The user has used up what the operator allows, for now.
+
+    Attributes:
+        resets_at: When there will be some again, in seconds since 1970; None where it is not a
+            window that is used up. Codex shows it, and does not try again before.
+    """
+
+    status = 429
+    anthropic_type = "rate_limit_error"
+    openai_type = "rate_limit_error"
+    openai_code = "rate_limit_exceeded"
+
+    def __init__(self, public_message: str, *, retry_after_s: int, resets_at: int | None = None) -> None:
+        super().__init__(public_message)
+        self.retry_after_s = retry_after_s
+        self.resets_at = resets_at
+        self.retry = retry_after_s <= _WORTH_WAITING_S
+        if resets_at is not None:
+            self.openai_type = "usage_limit_reached"
 
 
 class HeadTooLarge(RequestError):

@@ -35,6 +35,21 @@ def is_loopback(host: str) -> bool:
     return address is not None and unmapped(address).is_loopback
 
 
+def is_local_name(authority: str) -> bool:
+    """Tell whether a Host field names this machine as nobody's DNS can: localhost, or an IP address.
+
+    A page of any site may ask a server on this machine, under a name that its owner makes
+    lead here (DNS rebinding). Such a name stands in the Host field; an address cannot be made to lie.
+
+    Args:
+        authority: The field's value: a host, with or without a port.
+    """
+    name = authority.lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    name = name.removesuffix(".")
+    return name == "localhost" or name.endswith(".localhost") or address_of(name) is not None
+
+
 def address_of(host: str) -> Address | None:
     """Return the address that ``host`` is, or None for a name."""
     try:

@@ -31,7 +31,31 @@ TABLE = [
     (errors.NotFound(), 404, "not_found_error", "invalid_request_error", "not_found", "false"),
     (errors.RequestTimeout(), 408, "timeout_error", "server_error", "timeout", "true"),
     (errors.TooLarge(), 413, "request_too_large", "invalid_request_error", "request_too_large", "false"),
+    (
+        errors.UnsupportedMediaType(),
+        415,
+        "invalid_request_error",
+        "invalid_request_error",
+        "bad_request",
+        "false",
+    ),
     (errors.UpgradeRequired(), 426, "invalid_request_error", "invalid_request_error", "bad_request", "false"),
+    (
+        errors.LimitReached("Too many at once.", retry_after_s=1),
+        429,
+        "rate_limit_error",
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        "true",
+    ),
+    (
+        errors.LimitReached("Longer than a client waits.", retry_after_s=61),
+        429,
+        "rate_limit_error",
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        "false",
+    ),
     (errors.InternalError(), 500, "api_error", "server_error", "internal", "false"),
     (errors.BadGateway(), 502, "api_error", "server_error", "bad_gateway", "true"),
     (errors.Unavailable("Dead."), 503, "api_error", "server_error", "unavailable", "false"),
@@ -121,13 +145,29 @@ def test_the_table_has_every_error_that_a_client_can_be_told():
         (errors.MethodNotAllowed("GET, HEAD"), "allow", "GET, HEAD"),
         (errors.Unauthorized(), "www-authenticate", "Bearer"),
         (errors.UpgradeRequired(), "upgrade", "websocket"),
+        (errors.UnsupportedMediaType(), "accept-encoding", "gzip, deflate, br, zstd"),
         (errors.Unavailable("Wait.", retry_after_s=7), "retry-after", "7"),
+        (errors.LimitReached("Wait.", retry_after_s=8, resets_at=1_800_000_000), "retry-after", "8"),
     ],
 )
 @pytest.mark.parametrize("dialect", Dialect)
 def test_some_errors_say_more(error, name, value, dialect):
     assert Seen(error_answer(error, dialect, ID)).fields[name] == value
     assert name not in Seen(error_answer(errors.BadRequest(), dialect, ID)).fields
+
+
+def test_a_window_that_is_used_up_tells_codex_until_when():
+    error = errors.LimitReached("Used up.", retry_after_s=4000, resets_at=1_800_004_000)
+    told = json.loads(Seen(error_answer(error, Dialect.OPENAI, ID)).body)["error"]
+    assert told == {
+        "message": "Used up.",
+        "type": "usage_limit_reached",
+        "param": None,
+        "code": "rate_limit_exceeded",
+        "resets_at": 1_800_004_000,
+    }
+    told = json.loads(Seen(error_answer(error, Dialect.ANTHROPIC, ID)).body)["error"]
+    assert told == {"type": "rate_limit_error", "message": "Used up."}
 
 
 def test_an_answer_before_the_body_was_read_closes_the_connection():

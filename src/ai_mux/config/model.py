@@ -6,9 +6,11 @@ seconds, every size in bytes, and no token is held, only its SHA-256.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 from ai_mux.hosts import is_loopback
+from ai_mux.limits import NO_LIMITS, Limits
 from ai_mux.outbound import OutboundProxy
 
 
@@ -77,10 +79,73 @@ class UserConfig:
         token_key: Under which key it was found, like ``users[0].token``.
         token_line: In which line of the configuration.
         token_file: The file that holds it, where it stands in one.
+        limits: How much they may use: their own keys, and the default's where they have none.
+        providers: Which providers they may use; None for all.
+        models: Which models: globs; None for all.
+        expires_at: From when on the token is good for nothing, in seconds since 1970; None for never.
     """
 
     name: str
     digest: bytes
+    token_key: str = ""
+    token_line: int = 0
+    token_file: Path | None = None
+    limits: Limits = NO_LIMITS
+    providers: frozenset[str] | None = None
+    models: tuple[str, ...] | None = None
+    expires_at: float | None = None
+
+    @property
+    def at(self) -> str:
+        """Where the user stands: ``users[0]``."""
+        return self.token_key.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceConfig:
+    """The operator's own price for a model.
+
+    Attributes:
+        model: A glob, matched without regard to case.
+        per_million: Dollars for a million tokens, by kind (the fields of ``usage.tally.Tokens``).
+    """
+
+    model: str
+    per_million: Mapping[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageConfig:
+    """What is kept of who used what.
+
+    Attributes:
+        enabled: Responses are metered and the ledger is written.
+        keep_s: How long the ledger keeps a request, in seconds.
+        show_windows: ``/usage`` shows users the provider's own windows, which are the owner's affair.
+        prices: The operator's own prices, the first that matches wins.
+    """
+
+    enabled: bool = True
+    keep_s: float = 400 * 86400.0
+    show_windows: bool = False
+    prices: tuple[PriceConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminConfig:
+    """The listener for metrics and status.
+
+    Attributes:
+        listen: Where.
+        token_digest: The SHA-256 of the token that it wants; None for none, where only this machine
+            reaches it.
+        token_key: Under which key it was found, like ``admin.token``; empty for none.
+        token_line: In which line of the configuration.
+        token_file: The file that holds the token, where it stands in one.
+    """
+
+    listen: Listen
+    token_digest: bytes | None = None
     token_key: str = ""
     token_line: int = 0
     token_file: Path | None = None
@@ -115,6 +180,10 @@ class Config:
         max_connections: From clients, at once.
         stream_idle_timeout_s: The longest silence inside a response.
         shutdown_timeout_s: How long running requests have when the server stops.
+        limits: How much each user may use who has no limits of their own, and ``anonymous``.
+        usage: What is kept of who used what.
+        admin: The listener for metrics and status, or None.
+        audit: The file that gets one line for each request, or None.
         warnings: What works and is unwise, one line each. For ``check`` and the log.
     """
 
@@ -131,4 +200,8 @@ class Config:
     max_connections: int
     stream_idle_timeout_s: float
     shutdown_timeout_s: float
+    limits: Limits
+    usage: UsageConfig
+    admin: AdminConfig | None
+    audit: Path | None
     warnings: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The ``users`` of a configuration: a name each, and a token in one of three forms.
+"""The ``users`` of a configuration: a name each, a token in one of three forms, what they may use.
 
 Tokens are compared and kept as their SHA-256, by which they are looked up. A
 user is named by position in messages, because a name may hold what was meant to
@@ -6,50 +6,56 @@ be the next line: its token.
 """
 
 import re
+from collections.abc import Collection
 from typing import Final
 
-from ai_mux.config import values
-from ai_mux.config.files import contents, warn_if_open
+from ai_mux.config import tokens, values
+from ai_mux.config.expiry import expires_at
+from ai_mux.config.limits import read_limits
 from ai_mux.config.model import UserConfig
 from ai_mux.config.report import Fields, Report, Wrong
 from ai_mux.config.tree import Items, Node, Table, describe
-from ai_mux.secret import Secret
+from ai_mux.limits import Limits
 
-KEYS: Final = ("name", "token", "token_sha256", "token_file")
-_TOKEN_KEYS: Final = KEYS[1:]
+KEYS: Final = (
+    "name",
+    "token",
+    "token_sha256",
+    "token_file",
+    "limits",
+    "providers",
+    "models",
+    "expires",
+)
+_TOKEN_KEYS: Final = KEYS[1:4]
 
-_MIN_TOKEN_CHARACTERS: Final = 16
-# Longer, and it fits into no header field: nginx and its like take lines of 8 KiB.
-_MAX_TOKEN_CHARACTERS: Final = 8000
-_TOKEN: Final = re.compile(r"[!-~]+")
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 
-_MAKE_ONE: Final = "make one with: openssl rand -hex 32"
 
-# Tokens that stand in our documentation, in any edition of it. Everyone knows them.
-DOCUMENTED: Final = frozenset(
-    {
-        "at-least-16-characters",
-        "your-secret-token-at-least-16-chars",
-        "alice-secret-token-at-least-16-chars",
-        "alice-secret-token-at-least-16",
-        "bob-secret-token-at-least-16-chars",
-        "shared-secret-at-least-16-chars",
-        "made-up-token-of-alice",
-        "made-up-token-of-bob",
-    }
-)
-
-
-def read_users(node: Node, *, report: Report) -> tuple[UserConfig, ...]:
+def read_users(
+    node: Node,
+    *,
+    known: Collection[str],
+    served: Collection[str],
+    limits: Limits,
+    now_s: float,
+    report: Report,
+) -> tuple[UserConfig, ...]:
     """Return the users in the file's order; what is wrong goes to ``report``.
+
+    Args:
+        node: The list.
+        known: The names that providers may have.
+        served: Those of them that are configured.
+        limits: What holds for users who have no limits of their own.
+        now_s: The time, in seconds since 1970.
+        report: Where problems go.
 
     Raises:
         Wrong: The node is no list.
     """
     if not isinstance(node, Items):
         raise Wrong(f"must be a list of users, or [] for none, not {describe(node)}")
-    documented = {Secret(token).digest() for token in DOCUMENTED}
     names: dict[str, str] = {}
     digests: dict[bytes, str] = {}
     users = []
@@ -64,11 +70,14 @@ def read_users(node: Node, *, report: Report) -> tuple[UserConfig, ...]:
         if name is not None and (first := names.setdefault(name, at)) != at:
             report.error(fields.line_of("name"), f"{at}.name", f"is also the name of {first}; choose another")
         if digest is not None and (first := digests.setdefault(digest, at)) != at:
-            report.error(item.line, at, f"has the same token as {first}; tokens must be unique: {_MAKE_ONE}")
-        if digest in documented:
-            report.warn(
-                item.line, at, f"its token stands in the documentation, so everyone knows it; {_MAKE_ONE}"
-            )
+            text = f"has the same token as {first}; tokens must be unique: {tokens.MAKE_ONE}"
+            report.error(item.line, at, text)
+        if digest in tokens.DOCUMENTED_DIGESTS:
+            report.warn(item.line, at, tokens.KNOWN_TO_ALL)
+        own_limits = _limits(fields, limits, report)
+        providers = _providers(fields, known, served, report)
+        models = _models(fields, report)
+        expires = _expires(fields, now_s, report)
         if name is not None and digest is not None:
             key = next(key for key in _TOKEN_KEYS if key in fields)
             users.append(
@@ -78,9 +87,16 @@ def read_users(node: Node, *, report: Report) -> tuple[UserConfig, ...]:
                     token_key=fields.path(key),
                     token_line=fields.line_of(key),
                     token_file=fields.get("token_file", values.path, None),
+                    limits=own_limits,
+                    providers=providers,
+                    models=models,
+                    expires_at=expires,
                 )
             )
     return tuple(users)
+
+
+# Who they are
 
 
 def _name(fields: Fields, report: Report) -> str | None:
@@ -103,18 +119,9 @@ def _digest(fields: Fields, report: Report) -> bytes | None:
         report.error(line, at, f"{wrong}; give exactly one of {', '.join(_TOKEN_KEYS)}")
         return None
 
-    def from_file(node: Node) -> bytes:
-        path = values.path(node)
-        digest = _checked(_without_newline(contents(path)).decode("latin-1")).digest()
-        warn_if_open(path, report, line=fields.line_of("token_file"), key=fields.path("token_file"))
-        return digest
-
-    readers = {"token": _token, "token_sha256": _sha256, "token_file": from_file}
-    return fields.get(given[0], readers[given[0]], None)
-
-
-def _token(node: Node) -> bytes:
-    return _checked(values.text(node)).digest()
+    if given[0] == "token_file":
+        return tokens.digest_of_file(fields, "token_file", report)
+    return fields.get(given[0], tokens.digest_of_written if given[0] == "token" else _sha256, None)
 
 
 def _sha256(node: Node) -> bytes:
@@ -124,16 +131,57 @@ def _sha256(node: Node) -> bytes:
     return bytes.fromhex(digits)
 
 
-def _without_newline(data: bytes) -> bytes:
-    """Cut one newline off the end, which editors and ``echo`` put there."""
-    return data.removesuffix(b"\r\n") if data.endswith(b"\r\n") else data.removesuffix(b"\n")
+# What they may use
 
 
-def _checked(token: str) -> Secret:
-    if not _TOKEN.fullmatch(token):
-        raise Wrong(f"must be a token in printable ASCII without blanks and line breaks; {_MAKE_ONE}")
-    if len(token) < _MIN_TOKEN_CHARACTERS:
-        raise Wrong(f"must be a token of at least {_MIN_TOKEN_CHARACTERS} characters; {_MAKE_ONE}")
-    if len(token) > _MAX_TOKEN_CHARACTERS:
-        raise Wrong(f"must be a token of at most {_MAX_TOKEN_CHARACTERS} characters; {_MAKE_ONE}")
-    return Secret(token)
+def _limits(fields: Fields, default: Limits, report: Report) -> Limits:
+    def read(node: Node) -> Limits:
+        return read_limits(node, at=fields.path("limits"), default=default, report=report)
+
+    return fields.get("limits", read, default)
+
+
+def _providers(
+    fields: Fields, known: Collection[str], served: Collection[str], report: Report
+) -> frozenset[str] | None:
+    at = fields.path("providers")
+
+    def read_one(node: Node) -> str:
+        name = values.text(node)
+        if name not in known:
+            raise Wrong(f"is not a provider; use one of {', '.join(sorted(known))}")
+        return name
+
+    def read(node: Node) -> frozenset[str]:
+        _refuse_nothing(node)
+        return frozenset(values.several(node, read_one, at=at, report=report))
+
+    names = fields.get("providers", read, None)
+    # Where nothing is served, that is said once, and not of each user.
+    if names is not None and served:
+        for name in sorted(names.difference(served)):
+            text = f"'{name}' is not served; add it to the top-level 'providers', or remove it here"
+            report.warn(fields.line_of("providers"), at, text)
+    return names
+
+
+def _models(fields: Fields, report: Report) -> tuple[str, ...] | None:
+    def read(node: Node) -> tuple[str, ...]:
+        _refuse_nothing(node)
+        return tuple(values.several(node, values.glob, at=fields.path("models"), report=report))
+
+    return fields.get("models", read, None)
+
+
+def _refuse_nothing(node: Node) -> None:
+    """An empty list may mean all or none, and a guess would be wrong for somebody."""
+    if isinstance(node, Items) and not node.items:
+        raise Wrong("is empty; remove the key to allow all of them, or the user to allow none")
+
+
+def _expires(fields: Fields, now_s: float, report: Report) -> float | None:
+    at_s = fields.get("expires", expires_at, None)
+    if at_s is not None and at_s <= now_s:
+        text = "is in the past, so this user is let in no more; write a later one, or remove the user"
+        report.warn(fields.line_of("expires"), fields.path("expires"), text)
+    return at_s

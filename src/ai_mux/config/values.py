@@ -1,4 +1,4 @@
-"""What one value means: text, numbers, durations, sizes, paths.
+"""What one value means: text, numbers, durations, sizes, globs, paths.
 
 Each reader takes a node and returns the value, or raises ``Wrong`` with a
 sentence that says how to mend it and does not repeat what was written.
@@ -9,10 +9,12 @@ import re
 from collections.abc import Callable, Collection
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from ai_mux.config.report import Wrong
-from ai_mux.config.tree import Kind, Node, Scalar, describe
+from ai_mux.config.report import Report, Wrong
+from ai_mux.config.tree import Items, Kind, Node, Scalar, describe
+
+T = TypeVar("T")
 
 # C0 controls, DEL and C1 controls break lines and terminals; surrogates are not Unicode text.
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -38,6 +40,7 @@ _DURATION: Final = re.compile(rf"\+?(?:{_DURATION_PART.pattern})+")
 _DURATION_FORM: Final = 'write it like "90s", "1m30s" or "1.5h" (ns, us, ms, s, m, h), or as whole seconds'
 # Go counts durations in 63 bits of nanoseconds: 292 years.
 _MAX_NS: Final = 2**63 - 1
+LONGEST_S: Final = _MAX_NS / 10**9
 
 _UNIT_BYTES: Final = {
     "": 1,
@@ -50,6 +53,10 @@ _UNIT_BYTES: Final = {
 }
 _SIZE: Final = re.compile(r"([0-9]{1,18})(|[KMG]i?B)")
 _SIZE_FORM: Final = 'write it like "64MiB" (KiB, MiB, GiB, KB, MB, GB), or as whole bytes'
+
+# The names of models are printable ASCII without blanks and commas, and none has half as many characters.
+_GLOB: Final = re.compile(r"[!-+\--~]{1,128}")
+GLOB_FORM: Final = 'write one model, like "gpt-5.1", or several, like "claude-sonnet-*"'
 
 
 def text(node: Node) -> str:
@@ -97,20 +104,25 @@ def count(node: Node) -> int:
     return number
 
 
-def duration_s(node: Node) -> float:
-    """Return seconds, from Go's notation or whole seconds. Positive, to the nanosecond."""
-    written = _number_or_text(node, _DURATION_FORM)
+def duration_s(node: Node, *, form: str = _DURATION_FORM) -> float:
+    """Return seconds, from Go's notation or whole seconds. Positive, to the nanosecond.
+
+    Args:
+        node: The value.
+        form: How a message says that it is written.
+    """
+    written = _number_or_text(node, form)
     if written.startswith("-") or not written.strip("+0"):
-        raise Wrong(f"must be positive; {_DURATION_FORM}")
+        raise Wrong(f"must be positive; {form}")
     if _DIGITS.fullmatch(written):
         ns = int(written) * _UNIT_NS["s"]
     # 64: Go's own longest duration takes 27 characters.
     elif len(written) <= 64 and _DURATION.fullmatch(written):
         ns = int(sum(Fraction(number) * _UNIT_NS[unit] for number, unit in _DURATION_PART.findall(written)))
     else:
-        raise Wrong(f"is not a duration; {_DURATION_FORM}")
+        raise Wrong(f"is not a duration; {form}")
     if ns <= 0:
-        raise Wrong(f"must be positive; {_DURATION_FORM}")
+        raise Wrong(f"must be positive; {form}")
     if ns > _MAX_NS:
         raise Wrong("is longer than 292 years, the longest duration; write less")
     return ns / 10**9
@@ -124,6 +136,38 @@ def size(node: Node) -> int:
     if not (number := int(parts[1])):
         raise Wrong(f"must be positive; {_SIZE_FORM}")
     return number * _UNIT_BYTES[parts[2]]
+
+
+def several(node: Node, read: Callable[[Node], T], *, at: str, report: Report) -> list[T]:
+    """Return what ``read`` makes of each item of a list, or of one value that stands without a list.
+
+    What is wrong with an item goes to ``report``, with the item's own line.
+
+    Raises:
+        Wrong: The one value cannot be read.
+    """
+    if not isinstance(node, Items):
+        return [read(node)]
+    found = []
+    for index, item in enumerate(node.items):
+        try:
+            found.append(read(item))
+        except Wrong as exc:
+            report.error(item.line, f"{at}[{index}]", str(exc))
+    return found
+
+
+def glob(node: Node) -> str:
+    """Return the name of a model, in which ``*``, ``?`` and ``[…]`` may stand for others."""
+    written = text(node)
+    if not is_glob(written):
+        raise Wrong(f"is no name of a model; {GLOB_FORM}")
+    return written
+
+
+def is_glob(written: str) -> bool:
+    """Tell whether this may be the name of a model, or of several."""
+    return _GLOB.fullmatch(written) is not None
 
 
 def path(node: Node) -> Path:

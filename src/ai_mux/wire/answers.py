@@ -12,7 +12,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Final
 
-from ai_mux.errors import RequestError
+from ai_mux.errors import LimitReached, RequestError
 
 _ID_CHARACTERS: Final = 26  # 130 bits
 _ID_BLOCK: Final = 256
@@ -101,14 +101,7 @@ def error_answer(
             "request_id": request_id,
         }
     else:
-        document = {
-            "error": {
-                "message": error.public_message,
-                "type": error.openai_type,
-                "param": None,
-                "code": error.openai_code,
-            }
-        }
+        document = {"error": _told_to_openai(error)}
     fields = [
         ("Content-Type", "application/json"),
         (dialect.id_field.decode("ascii"), request_id),
@@ -119,3 +112,25 @@ def error_answer(
         fields.append(("retry-after", str(error.retry_after_s)))
     body = json.dumps(document).encode("utf-8")
     return answer(error.status, body, fields=tuple(fields), to_head=to_head, close=close)
+
+
+def error_event(error: RequestError, request_id: str) -> bytes:
+    """Return an error as an event of a WebSocket, as Codex and its provider know it."""
+    headers = {"x-request-id": request_id, "x-should-retry": "true" if error.retry else "false"}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    told = _told_to_openai(error)
+    document = {"type": "error", "status": error.status, "error": told, "headers": headers}
+    return json.dumps(document).encode("utf-8")
+
+
+def _told_to_openai(error: RequestError) -> dict[str, object]:
+    told: dict[str, object] = {
+        "message": error.public_message,
+        "type": error.openai_type,
+        "param": None,
+        "code": error.openai_code,
+    }
+    if isinstance(error, LimitReached) and error.resets_at is not None:
+        told["resets_at"] = error.resets_at  # Codex shows it, instead of trying five times more
+    return told
