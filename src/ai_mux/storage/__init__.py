@@ -1,1 +1,1 @@
-"""Where credentials are kept."""
+"""Where credentials and the ledger are kept."""

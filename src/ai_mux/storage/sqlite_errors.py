@@ -1,0 +1,68 @@
+"""What SQLite refuses, in words for the operator: what failed, why, and how to mend it.
+
+Messages name files, owners and SQLite's own codes. No value of a row is in any of them.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from ai_mux.errors import LedgerError
+from ai_mux.storage.refusals import mending_command, owner
+
+# https://www.sqlite.org/rescode.html: the low byte is the primary code, the rest says more about it.
+_PRIMARY: Final = 0xFF
+_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_NOT_ALLOWED: Final = frozenset(
+    {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+)
+
+
+def is_corrupt(exc: sqlite3.Error) -> bool:
+    """Tell whether SQLite cannot make sense of the file any more."""
+    return _code(exc) in _CORRUPT
+
+
+def refused(doing: str, path: Path, exc: sqlite3.Error | OSError) -> LedgerError:
+    """Return the error for something that SQLite or the system would not do.
+
+    Args:
+        doing: What failed, as in "write" or "read".
+        path: The ledger.
+        exc: What was said.
+    """
+    why, passing = _why(doing, path, exc)
+    return LedgerError(f"cannot {doing} {path}: {why}", passing=passing)
+
+
+def _why(doing: str, path: Path, exc: sqlite3.Error | OSError) -> tuple[str, bool]:
+    """Return what is the matter, and whether it may be over later."""
+    if isinstance(exc, OSError):
+        # The operator can mend all of these while the server runs.
+        return f"{os.strerror(exc.errno or 0)}; {_mending(doing, path)}", True
+    code, name = _code(exc), getattr(exc, "sqlite_errorname", type(exc).__name__)
+    if code in _LOCKED:
+        return "another program holds it locked", True
+    if code == sqlite3.SQLITE_FULL:
+        return f"the disk is full; free some space for {path.parent}", True
+    if code in _NOT_ALLOWED:
+        return f"{exc} ({name}); {_mending(doing, path)}", True
+    if code == sqlite3.SQLITE_IOERR:  # a quota or a limit on file sizes, too, is reported as this
+        return f"{exc} ({name}); look whether the disk of {path.parent} is full or failing", True
+    if code in _CORRUPT:
+        return f"it is corrupt: {exc} ({name})", False
+    return f"{exc} ({name})", False
+
+
+def _mending(doing: str, path: Path) -> str:
+    whose = f"this runs as uid {os.geteuid()}, {owner(path.parent)}, {owner(path)}"
+    if doing == "read":  # to make it one's own would take it from the server
+        return f"{whose}; run this as the user that ai-mux runs as (sudo -u USER …)"
+    return f"{whose}; mend it with: {mending_command(path)}"
+
+
+def _code(exc: sqlite3.Error) -> int:
+    # The sqlite3 module's own errors, such as for a closed connection, have no code.
+    return int(getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & _PRIMARY

@@ -1,0 +1,1 @@
+"""What requests use: reading it, pricing it, keeping it."""

@@ -1,0 +1,183 @@
+"""Where the end of every request is entered: its limits, the totals, the ledger, the audit log.
+
+Rule 1: who counts must not disturb. Nothing here waits, and nothing that fails here
+reaches the request whose end is entered.
+
+Rule 2: what a request used counts against its limits before anything else is done, so
+that whoever asks next, on any connection, meets it.
+"""
+
+from typing import Protocol
+
+from ai_mux.clock import Clock
+from ai_mux.limits import Limits
+from ai_mux.logs import Log, Outcome
+from ai_mux.logs.audit import Audit
+from ai_mux.usage.ledger import Ledger
+from ai_mux.usage.limiter import Lease, Limiter
+from ai_mux.usage.prices import Prices
+from ai_mux.usage.tally import NO_TOKENS, MicroUsd, Reading, Record
+from ai_mux.usage.totals import Totals
+
+LONGEST_PATH = 256
+
+
+class Asker(Protocol):
+    """Who asks: ``users.User``."""
+
+    @property
+    def name(self) -> str:
+        """The user's name."""
+
+    @property
+    def limits(self) -> Limits:
+        """How much they may use."""
+
+
+class Accounting:
+    """Begins and ends the accounts of requests.
+
+    Attributes:
+        limiter: Holds users to their limits.
+        totals: What metrics show.
+        prices: What tokens cost; a reload puts others in place.
+        ledger: Keeps one row for each request; None where nothing is to be kept.
+        audit: Gets one line for each request; None where none is wanted.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        log: Log,
+        limiter: Limiter,
+        totals: Totals,
+        prices: Prices,
+        ledger: Ledger | None = None,
+        audit: Audit | None = None,
+    ) -> None:
+        self.limiter = limiter
+        self.totals = totals
+        self.prices = prices
+        self.ledger = ledger
+        self.audit = audit
+        self._time = clock.time
+        self._log = log
+        self._failed = False
+
+    def begin(self, user: Asker) -> Lease:
+        """Count a request of this user, and let it take its place among those that run.
+
+        Raises:
+            LimitReached: The user has used up a limit.
+        """
+        return self.limiter.begin(user.name, user.limits)
+
+    def check(self, user: Asker) -> None:
+        """Tell whether ``begin`` would let this user in now, and count nothing.
+
+        Raises:
+            LimitReached: It would not.
+        """
+        self.limiter.check(user.name, user.limits)
+
+    def enter(
+        self,
+        *,
+        lease: Lease | None,
+        user: str,
+        request_id: str,
+        credential: str,
+        provider: str,
+        path: str,
+        model: str,
+        status: int,
+        reading: Reading,
+        bytes_in: int,
+        bytes_out: int,
+        head_ms: float | None,
+        total_ms: float,
+        end: Outcome,
+        remote: str,
+        method: str,
+    ) -> None:
+        """Enter a request's end. Never raises.
+
+        Args:
+            lease: What ``begin`` gave; None for a request that counts against no limit.
+            user: Whose request it was.
+            request_id: The id that the client was told.
+            credential: See ``tally.Record``, as for all that is not said here.
+            provider: The provider's name.
+            path: Without the query.
+            model: What the request asked for, where the response does not say.
+            status: What the client was answered; 0 if it left before.
+            reading: What was read of the response.
+            bytes_in: Of the request's body.
+            bytes_out: Of the response's body.
+            head_ms: Milliseconds to the response's head, or None.
+            total_ms: Milliseconds in all.
+            end: How it ended for its client.
+            remote: Where the client is. For the audit log alone.
+            method: For the audit log alone.
+        """
+        tokens, metering, said, tier = reading
+        model = said or model
+        cost: MicroUsd | None = None
+        try:
+            now_s = self._time()
+            if tokens is not NO_TOKENS:
+                cost = self.prices.cost(provider=provider, model=model, tokens=tokens, tier=tier, at_s=now_s)
+            if lease is not None:
+                lease.settle(tokens.total, cost or MicroUsd(0))
+            record = Record(
+                now_s,
+                request_id,
+                user,
+                credential,
+                provider,
+                path[:LONGEST_PATH],
+                model,
+                status,
+                metering,
+                tokens,
+                cost,
+                bytes_in,
+                bytes_out,
+                head_ms,
+                total_ms,
+            )
+            self.totals.add(record, end)
+            if self.ledger is not None:
+                self.ledger.put(record)
+            if self.audit is not None:
+                self.audit.put(_line(record, end=end, remote=remote, method=method))
+        except Exception as error:  # a bug here must cost a row, not a request
+            if lease is not None:
+                lease.settle(0, MicroUsd(0))
+            if not self._failed:
+                self._failed = True
+                self._log.error("accounting.failed", problem=type(error).__name__, request_id=request_id)
+
+
+def _line(record: Record, *, end: Outcome, remote: str, method: str) -> dict[str, object]:
+    """Return what the audit log says of a request: who, where, how much, and no content."""
+    return {
+        "request_id": record.request_id,
+        "remote": remote,
+        "method": method,
+        "path": record.path,
+        "user": record.user,
+        "provider": record.provider,
+        "credential": record.credential,
+        "model": record.model or None,
+        "status": record.status or None,
+        "end": end,
+        "metering": record.metering,
+        "tokens": record.tokens._asdict(),
+        "cost_microusd": record.cost,
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "head_ms": None if record.head_ms is None else round(record.head_ms, 1),
+        "total_ms": round(record.total_ms, 1),
+    }

@@ -1,0 +1,162 @@
+"""Holds users to their limits: who may begin a request, and what it counts afterwards.
+
+What is counted and when stands in ``allowance``, how windows slide in ``sliding``.
+
+Rule 1: a reload forgets nothing, and a restart nothing that the ledger has.
+
+Rule 2: memory is for those who have used something within their windows, whatever names come.
+
+All but ``standing`` is called on the event loop, and by no other thread.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+from ai_mux.clock import Clock
+from ai_mux.limits import Limits
+from ai_mux.usage.allowance import IMPLIED_CONCURRENT, Allowance, Standing
+from ai_mux.usage.sliding import SteadyTime
+from ai_mux.usage.store import Spent
+from ai_mux.usage.tally import MicroUsd
+
+__all__ = ["IMPLIED_CONCURRENT", "Lease", "Limiter", "Recollection", "Standing"]
+
+# What the ledger remembers is added in portions of so many users, between which requests have their turn.
+_PORTION: Final = 100
+
+# Returns what users spent from one time to another, in seconds since 1970: ``UsageStore.spent``.
+Recollection = Callable[[float, float], Awaitable[Iterable[Spent]]]
+
+
+class Lease:
+    """One request that runs and counts."""
+
+    __slots__ = ("_allowance", "_limiter")
+
+    def __init__(self, limiter: "Limiter", allowance: Allowance) -> None:
+        self._limiter = limiter
+        self._allowance: Allowance | None = allowance
+
+    def settle(self, tokens: int, cost: MicroUsd) -> None:
+        """Count what the request used, now that it has ended. A second call does nothing."""
+        allowance = self._allowance
+        if allowance is not None:
+            self._allowance = None
+            self._limiter.settle(allowance, tokens, cost)
+
+
+class Limiter:
+    """Counts what users run and have used, and refuses what their limits do not allow.
+
+    Attributes:
+        running: How many requests run now, of all users.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.running = 0
+        self._clock = clock
+        self._time = SteadyTime(clock)
+        self._allowances: dict[str, Allowance] = {}
+        self._turns: list[str] = []
+
+    # A request
+
+    def begin(self, name: str, limits: Limits) -> Lease:
+        """Let a user's request begin, and count it.
+
+        Raises:
+            LimitReached: A limit is used up, or too much is running.
+        """
+        allowance = self._allowances.get(name)
+        if allowance is None or allowance.limits is not limits:
+            allowance = self._allowance(name, limits)
+        if allowance.is_limited:
+            now_ms = self._time.now_ms()
+            allowance.check(now_ms, self._time.wall_s)
+            allowance.begin(now_ms)
+        allowance.running += 1
+        self.running += 1
+        return Lease(self, allowance)
+
+    def check(self, name: str, limits: Limits) -> None:
+        """Tell whether a request could begin now, and count nothing.
+
+        Raises:
+            LimitReached: It could not.
+        """
+        self._allowance(name, limits).check(self._time.now_ms(), self._time.wall_s)
+
+    def settle(self, allowance: Allowance, tokens: int, cost: MicroUsd) -> None:
+        """Count the end of a request. Called by its ``Lease``."""
+        self.running -= 1
+        allowance.running -= 1
+        if allowance.is_counted:
+            now_ms = self._time.now_ms()
+            allowance.spend(tokens, cost, now_ms)
+            self._forget_idle(now_ms)
+
+    # Whoever watches
+
+    def standing(self, name: str, limits: Limits) -> list[Standing]:
+        """Return how much of each limit a user has used: of ``concurrent``, then of the rules in order.
+
+        Changes nothing, and may be called by any thread. A rule that came with a reload says that
+        nothing is used, until the user's next request or ``restore``.
+        """
+        allowance = self._allowances.get(name) or Allowance()
+        return allowance.standing(limits, self._time.peek_ms(), self._clock.time())
+
+    # What lasts
+
+    async def restore(self, limits: Mapping[str, Limits], spent: Recollection) -> None:
+        """Add what the ledger remembers: at the start, and after a reload for rules that are new.
+
+        Requests may run meanwhile, and it may come late or twice: what was counted here since
+        the start, or added before, is not added again.
+
+        Args:
+            limits: Those of each user, by name. What others spent is of no interest.
+            spent: Asks the ledger. Called once for each length of window, because stretches that
+                do for a week's window are too long for a minute's.
+
+        Raises:
+            LedgerError: As ``spent`` raises it. The windows of other lengths may be restored.
+        """
+        for name in limits.keys() & self._allowances.keys():  # what ends from now on is counted here
+            self._allowance(name, limits[name])
+        for window_s in sorted({rule.window_s for one in limits.values() for rule in one.rules}):
+            self._time.now_ms()
+            remembered: dict[str, list[Spent]] = defaultdict(list)
+            for stretch in await spent(self._time.wall_s - window_s, self._time.wall_s):
+                if stretch.user in limits:
+                    remembered[stretch.user].append(stretch)
+            for count, (name, stretches) in enumerate(remembered.items()):
+                if count % _PORTION == 0:
+                    await asyncio.sleep(0)
+                allowance = self._allowance(name, limits[name])
+                allowance.recall(window_s, stretches, self._time.now_ms(), self._time.wall_s)
+
+    def _allowance(self, name: str, limits: Limits) -> Allowance:
+        """Return a user's counters, under these limits from now on."""
+        allowance = self._allowances.get(name)
+        now_ms = self._time.now_ms()
+        if allowance is None:
+            # Two looks for each that comes: however many names come and go, few are kept that are idle.
+            self._forget_idle(now_ms)
+            self._forget_idle(now_ms)
+            allowance = self._allowances[name] = Allowance()
+        if allowance.limits is not limits:
+            allowance.go_by(limits, now_ms)
+        return allowance
+
+    def _forget_idle(self, now_ms: int) -> None:
+        """Look at one user, and forget them if idle: all have their turn, and no request pays for all."""
+        if not self._turns:
+            self._turns = list(self._allowances)
+        if self._turns:
+            name = self._turns.pop()
+            allowance = self._allowances.get(name)
+            if allowance is not None and allowance.is_idle(now_ms):
+                del self._allowances[name]

@@ -1,0 +1,216 @@
+"""What all requests came to since the start, for metrics: plain integers that each request adds to.
+
+Rule 1: adding is cheap, for it happens on the way of every request. What is shown is made
+when somebody looks.
+
+Rule 2: what comes from outside is no label of its own without end: so many models and users
+have one, those after them share ``other``.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from ai_mux.usage.tally import Record, Tokens
+
+OTHER: Final = "other"
+UNKNOWN: Final = "unknown"  # neither request nor response says which model it was
+# A price list has some dozens of models, most of which nobody uses; invented ones stop here.
+MOST_OTHER_MODELS: Final = 50
+MOST_USERS: Final = 200
+_MOST_ENDS: Final = 200  # of provider, status and end together: the usual ones are a score
+_MOST_PROVIDERS: Final = 16
+# A model's name is looked up as it is written; these are remembered, and then forgotten at once.
+_MOST_SPELLINGS: Final = 1024
+_LONGEST_MODEL: Final = 64
+# From a refusal, which takes a millisecond, to a model that thinks for ten minutes.
+HEAD_BOUNDS_MS: Final = (10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 120_000, 600_000)
+# Streams last longer; request_timeout does not bound them.
+TOTAL_BOUNDS_MS: Final = (
+    *(10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000),
+    *(1_800_000, 3_600_000),
+)
+
+
+class _Durations:
+    """A histogram. Each bucket counts what is above the bound before it, and not above its own."""
+
+    __slots__ = ("bounds_ms", "counts", "sum_ms")
+
+    def __init__(self, bounds_ms: tuple[int, ...]) -> None:
+        self.bounds_ms = bounds_ms
+        self.counts = [0] * (len(bounds_ms) + 1)
+        self.sum_ms = 0.0
+
+    def cumulative(self) -> tuple[list[tuple[float, int]], float]:
+        """Return how many were at most each bound, in seconds, the last of them infinite; and the sum."""
+        found, below = [], 0
+        for bound_ms, count in zip((*self.bounds_ms, float("inf")), self.counts, strict=True):
+            below += count
+            found.append((bound_ms / 1000, below))
+        return found, self.sum_ms / 1000
+
+
+class _Provider:
+    """What the requests to one provider came to."""
+
+    __slots__ = ("bytes_in", "bytes_out", "head", "limited", "partial", "total", "unmetered", "unpriced")
+
+    def __init__(self) -> None:
+        self.head = _Durations(HEAD_BOUNDS_MS)
+        self.total = _Durations(TOTAL_BOUNDS_MS)
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.unmetered = 0
+        self.partial = 0
+        self.unpriced = 0
+        self.limited = 0
+
+
+class Used(NamedTuple):
+    """What was used of one model.
+
+    Attributes:
+        provider: The provider's name.
+        model: The model's name, or ``other``.
+        tokens: By kind.
+        cost_microusd: Of the tokens that have a price.
+    """
+
+    provider: str
+    model: str
+    tokens: Tokens
+    cost_microusd: int
+
+
+class Totals:
+    """The sums since the start.
+
+    Args:
+        named: Says under which name a provider's model is counted, of a list that has an end: the
+            price table's; None for a model that is not there. It is asked once for each spelling.
+
+    Attributes:
+        strangers: Requests that were answered without anybody's token, by status.
+    """
+
+    def __init__(self, named: Callable[[str, str], str | None] = lambda _provider, _model: None) -> None:
+        self._named = named
+        self._ends: dict[tuple[str, int, str], int] = {}
+        self._providers: dict[str, _Provider] = {}
+        self._labels: dict[tuple[str, str], str] = {}  # provider and spelling → label
+        self._others: set[str] = set()
+        self._models: dict[tuple[str, str], list[int]] = {}  # five kinds of tokens, and their cost
+        self._users: dict[str, list[int]] = {}  # requests, tokens
+        self.strangers: dict[int, int] = {}
+
+    # Adding
+
+    def add(self, record: Record, end: str) -> None:
+        """Add a request that has ended.
+
+        Args:
+            record: The request.
+            end: How it ended for its client.
+        """
+        provider, status = record.provider, record.status
+        ends = self._ends
+        key = (provider, status, end)
+        if key in ends:
+            ends[key] += 1
+        else:
+            self._first_of(key)
+        row = self._providers.get(provider) or self._row(provider)
+        total = row.total
+        total.counts[bisect_left(TOTAL_BOUNDS_MS, record.total_ms)] += 1
+        total.sum_ms += record.total_ms
+        if record.head_ms is not None:
+            head = row.head
+            head.counts[bisect_left(HEAD_BOUNDS_MS, record.head_ms)] += 1
+            head.sum_ms += record.head_ms
+        row.bytes_in += record.bytes_in
+        row.bytes_out += record.bytes_out
+        user = self._users.get(record.user) or self._user(record.user)
+        user[0] += 1
+        tokens = record.tokens
+        if any(tokens):
+            user[1] += self._add_tokens(provider, record.model, tokens, record.cost)
+            if record.cost is None:
+                row.unpriced += 1
+        if record.metering == "unmetered":
+            row.unmetered += 1
+        elif record.metering == "partial":
+            row.partial += 1
+        if status == 429 and end == "refused":
+            row.limited += 1
+
+    def stranger(self, status: int) -> None:
+        """Add a request without a known user: nobody's token came with it, or it could not be read."""
+        self.strangers[status] = self.strangers.get(status, 0) + 1
+
+    def _add_tokens(self, provider: str, model: str, tokens: Tokens, cost: int | None) -> int:
+        label = self._labels.get((provider, model)) or self._label(provider, model)
+        row = self._models.get((provider, label))
+        if row is None:
+            row = self._models[provider, label] = [0] * 6
+        fresh, cache_read, cache_write_5m, cache_write_1h, output = tokens
+        row[0] += fresh
+        row[1] += cache_read
+        row[2] += cache_write_5m
+        row[3] += cache_write_1h
+        row[4] += output
+        if cost is not None:
+            row[5] += cost
+        return fresh + cache_read + cache_write_5m + cache_write_1h + output
+
+    def _first_of(self, key: tuple[str, int, str]) -> None:
+        """Count the first request of its kind, under its status or, where there are too many, under none."""
+        if len(self._ends) >= _MOST_ENDS:
+            key = (OTHER, -1, OTHER)
+        self._ends[key] = self._ends.get(key, 0) + 1
+
+    def _row(self, provider: str) -> _Provider:
+        if len(self._providers) >= _MOST_PROVIDERS:
+            provider = OTHER
+        return self._providers.setdefault(provider, _Provider())
+
+    def _user(self, name: str) -> list[int]:
+        if len(self._users) >= MOST_USERS:
+            name = OTHER
+        return self._users.setdefault(name, [0, 0])
+
+    def _label(self, provider: str, model: str) -> str:
+        """Return the name under which this spelling of a model is counted."""
+        if len(self._labels) >= _MOST_SPELLINGS:
+            self._labels.clear()
+        label = self._named(provider, model) or self._other_label(model or UNKNOWN)
+        self._labels[provider, model] = label
+        return label
+
+    def _other_label(self, model: str) -> str:
+        if model not in self._others:
+            if len(self._others) >= MOST_OTHER_MODELS or len(model) > _LONGEST_MODEL:
+                return OTHER
+            self._others.add(model)
+        return model
+
+    # Showing
+
+    def ends(self) -> Iterator[tuple[str, int, str, int]]:
+        """Give provider, status (0: none; -1: one of many) and end, and how many requests had them."""
+        for (provider, status, end), count in self._ends.items():
+            yield provider, status, end, count
+
+    def providers(self) -> Iterator[tuple[str, _Provider]]:
+        """Give what the requests to each provider came to."""
+        yield from self._providers.items()
+
+    def models(self) -> Iterator[Used]:
+        """Give what was used of each model."""
+        for (provider, model), row in self._models.items():
+            yield Used(provider, model, Tokens(*row[:5]), row[5])
+
+    def users(self) -> Iterator[tuple[str, int, int]]:
+        """Give each user's requests and tokens."""
+        for name, (requests, tokens) in self._users.items():
+            yield name, requests, tokens
