@@ -147,13 +147,13 @@ _ANSWER_START: Final = (
     b'{"id":"msg_%010d","type":"message","role":"assistant","model":"claude-sonnet-4-5",'
     b'"content":[{"type":"text","text":"'
 )
-_ANSWER_END: Final = b'"}],"stop_reason":"end_turn","usage":{"input_tokens":%08d,"output_tokens":%08d}}'
+_ANSWER_END: Final = b'"}],"stop_reason":"end_turn","usage":{"input_tokens":%8d,"output_tokens":%8d}}'
 _ANSWER_FILL: Final = ANSWER_BODY_BYTES - len(_ANSWER_START % 0) - len(_ANSWER_END % (0, 0))
 
 
 def answer_body(seq: int) -> bytes:
     """Return the body, of ``ANSWER_BODY_BYTES``, that answers the small request with this number."""
-    tokens = mixed(seq) % 10**8, seq % 10**8
+    tokens = 10**7 + mixed(seq) % 10**7, 10**7 + seq % 10**7
     return b"".join((_ANSWER_START % seq, text(seq * 53, _ANSWER_FILL), _ANSWER_END % tokens))
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ai_mux import __version__
 from ai_mux.assembly import Assembly, Place
+from ai_mux.bookkeeping import Bookkeeping
 from ai_mux.clock import Clock, SystemClock
 from ai_mux.config import Config
 from ai_mux.credentials.refresh import Renewer
@@ -40,6 +41,7 @@ class App:
         self._log = log
         self._engine = engine
         self._assembly = Assembly(config, providers=providers, clock=clock, log=log)
+        self._books = Bookkeeping(config, clock=clock, log=log)
         listen = config.listen
         self._listening = sockets.listen(host=listen.host, port=listen.port, path=listen.path)
         self._background: set[asyncio.Task[None]] = set()
@@ -66,12 +68,15 @@ class App:
         limit = sockets.raise_descriptor_limit(config.max_connections)
         self._server = Server(
             gateway=assembled.gateway,
+            accounting=self._books.accounting,
+            windows=self._books.windows,
+            pages=self._books.pages,
             engine=self._engine,
             clock=self._clock,
             log=self._log,
             max_connections=limit,
         )
-        await self._look(assembled.renewers)
+        await asyncio.gather(self._look(assembled.renewers), self._books.start())
         self._server.start(self._listening, assembled.server_tls)
         self._watch(assembled.renewers)
         self._log.info(
@@ -209,6 +214,7 @@ class App:
         self._log.set_level(config.log_level)
         self._make_directories()
         self._watch(assembled.renewers)
+        await self._books.go_by(config)
         self._log.info(
             "config.reloaded", providers=[one.name for one in config.providers], users=len(config.users)
         )
@@ -237,6 +243,7 @@ class App:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await asyncio.gather(*(one.finish() for one in self._assembly.renewers.values()))
+        await self._books.close()
         self._log.info("stopped")
 
     async def _remove_socket(self) -> None:

@@ -34,7 +34,7 @@ from ai_mux.providers.base import Provider
 from ai_mux.proxy import sockets
 from ai_mux.proxy.routes import Destination, Gateway, OpenPaths, Origin, Paths, Route
 from ai_mux.storage.files import FileStore
-from ai_mux.users import Users
+from ai_mux.users import ANONYMOUS, User, Users
 
 _HEAD_TIMEOUT_S: Final = 60.0
 
@@ -102,6 +102,8 @@ class Assembly:
         timeout_s = config.request_timeout_s
         gateway = Gateway(
             users=Users(config.users),
+            anonymous=User(name=ANONYMOUS.name, limits=config.limits),
+            metered=self._start.usage.enabled,
             routes={
                 one.name.encode("ascii"): self._route(one, renewers[places[one.name]], origins)
                 for one in config.providers
@@ -171,6 +173,7 @@ class Assembly:
             base_path=urlsplit(url).path.rstrip("/").encode("ascii"),
             backend=backend,
             paths=Paths(backend.paths) if one.paths is None else OpenPaths(one.paths),
+            credential=f"{one.name}:{'api-key' if api_key else 'login'}",
         )
 
 

@@ -4,8 +4,10 @@ Exit codes: 0 all is well, 1 it failed (for ``check``: a finding that must be
 mended), 2 the command or the configuration is wrong.
 """
 
+import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -126,6 +128,73 @@ def client_config(
     click.echo(made.text, nl=False)
     for note in made.notes:
         click.echo(f"note: {note}", err=True)
+
+
+@cli.command()
+@_CONFIG
+@click.option("--since", metavar="WHEN", help="From when on. Default: the last seven days, today included.")
+@click.option("--until", metavar="WHEN", help="Until when. Default: now.")
+@click.option("--user", metavar="NAME", help="Only this user's requests.")
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="WHAT",
+    help="user, model, credential, provider, day or hour; or several, like user,model. Default: a survey.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For a program: one JSON object.")
+@click.option("--csv", "as_csv", is_flag=True, help="For a spreadsheet.")
+def usage(
+    path: Path | None,
+    *,
+    since: str | None,
+    until: str | None,
+    user: str | None,
+    by: tuple[str, ...],
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Show who used what.
+
+    Reads the ledger, beside a running server. WHEN is a date (2026-11-22, the whole day), a time
+    (2026-11-22T14:00Z), an age (30m, 24h, 7d, 2w), today or yesterday. All times and days are UTC.
+    """
+    from ai_mux.usage_report.command import Form, asked, show  # noqa: PLC0415 - see above
+
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv are two forms; choose one")
+    form = Form.JSON if as_json else Form.CSV if as_csv else Form.READER
+    now_s = time.time()
+    wanted = asked(since=since, until=until, user=user, by=by, form=form, now_s=now_s)
+    show(_load(path), wanted, form, now_s=now_s, out=sys.stdout, environ=os.environ)
+
+
+@cli.command()
+@_CONFIG
+@click.option("--json", "as_json", is_flag=True, help="For a program: the server's own answer, JSON.")
+def status(path: Path | None, *, as_json: bool) -> None:
+    """Ask the running server how it is.
+
+    Asks at the configuration's `admin` listener. Exit code 1: nobody answers, or something is wrong.
+    """
+    from ai_mux.status import columns, told  # noqa: PLC0415 - see above
+    from ai_mux.status.asking import asked  # noqa: PLC0415 - see above
+
+    document, at = asked(_load(path))
+    if as_json:
+        text = json.dumps(document, indent=2) + "\n"
+    elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        from ai_mux.status.drawn import drawn  # noqa: PLC0415 - only a terminal needs it
+
+        text = drawn(
+            told(document, at=at),
+            width=shutil.get_terminal_size().columns,
+            colour=wants_colour(sys.stdout, os.environ),
+            encoding=sys.stdout.encoding,
+        )
+    else:
+        text = columns(told(document, at=at))
+    click.echo(text, nl=False, color=True)
+    raise SystemExit(0 if document.get("ok") is True else 1)
 
 
 @cli.command()

@@ -17,8 +17,8 @@ from ai_mux.config import Config, load
 from ai_mux.errors import ConfigError
 from ai_mux.logs import Log
 
-# What a running server keeps: its sockets are bound, and its credentials lie there.
-_FIXED: Final = ("listen", "state_dir")
+# What a running server keeps: its sockets are bound, and its credentials and its ledger lie there.
+_FIXED: Final = ("listen", "state_dir", "admin")
 # Half a file, which lacks its users, must not let everyone in.
 _OPENS_TO_ALL: Final = (
     "users: none are left, so everyone could use the credentials; add users, or restart if that is meant"
@@ -90,6 +90,9 @@ def read_again(before: Config, known_providers: Collection[str]) -> Config:
     config = load(before.source, known_providers=known_providers)
     if before.users and not config.users:
         raise ConfigError(f"{config.source}: {_OPENS_TO_ALL}")
+    if config.usage.enabled and not before.usage.enabled:
+        # Taken over in part, it would let limits of tokens and cost in that nothing counts for.
+        raise ConfigError(f"{config.source}: usage.enabled: was off at the start; restart to switch it on")
     return config
 
 
@@ -99,7 +102,11 @@ def taken_over(before: Config, config: Config) -> tuple[Config, list[str]]:
     The listener and ``state_dir`` stay; what they decide is read from the first configuration.
     """
     fixed = [key for key in _FIXED if getattr(config, key) != getattr(before, key)]
-    return replace(config, **{key: getattr(before, key) for key in _FIXED}), fixed
+    kept = replace(config, **{key: getattr(before, key) for key in _FIXED})
+    if before.usage.enabled and not config.usage.enabled:
+        fixed.append("usage.enabled")
+        kept = replace(kept, usage=replace(config.usage, enabled=True))
+    return kept, fixed
 
 
 def _check_source(path: Path | None) -> None:

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from engine.upstream import Upstream
 from engine.wires import TlsWire, Wire, eventually, turns
+from fakes.books import KeptRows, books, pages
 
 from ai_mux.config import UserConfig
 from ai_mux.credentials.credential import Credential
@@ -30,7 +31,8 @@ from ai_mux.proxy.routes import Destination, Gateway, OpenPaths, Origin, Paths, 
 from ai_mux.proxy.server import Server
 from ai_mux.proxy.upload import KEPT_BYTES_IN_ALL
 from ai_mux.secret import Secret
-from ai_mux.users import Users
+from ai_mux.usage.windows import ProviderWindows
+from ai_mux.users import ANONYMOUS, User, Users
 from ai_mux.wire.answers import Dialect
 
 ALICE: Final = b"alice-madeup-token-1"
@@ -105,6 +107,8 @@ class Gate:
     Attributes:
         clock: Its clock; move it and call ``sweep``.
         log: What it logged, line by line.
+        rows: What its ledger got.
+        windows: What it remembers of the provider's own limits.
         server: The server itself.
         tokens: Who hands out the credential.
         upstream: The provider.
@@ -115,6 +119,8 @@ class Gate:
         self.tokens = FakeTokens()
         self.upstream = upstream
         self.lines: list[bytes] = []
+        self.rows = KeptRows()
+        self.windows = ProviderWindows()
         self.astray: list[dict[str, Any]] = []
         self._wires: list[Wire] = []
         self._closed = False
@@ -129,6 +135,9 @@ class Gate:
         self._log = Log(level=level, write=self._write, clock=self.clock)
         self.server = Server(
             gateway=self.gateway(**settings),
+            accounting=books(self.rows, clock=self.clock, log=self._log),
+            windows=self.windows,
+            pages=pages(self.clock),
             engine=Engine(engine),
             clock=self.clock,
             log=self._log,
@@ -146,6 +155,9 @@ class Gate:
         self,
         *,
         users: bool = True,
+        alice: Mapping[str, Any] | None = None,
+        anonymous: User = ANONYMOUS,
+        metered: bool = True,
         paths: Sequence[str] | None = None,
         configured: dict[bytes, bytes | None] | None = None,
         base_path: bytes = b"",
@@ -170,6 +182,7 @@ class Gate:
                 base_path=base_path,
                 backend=backend,
                 paths=Paths(backend.paths) if paths is None else OpenPaths(paths),
+                credential=f"{provider.name}:{'api-key' if api_key else 'login'}",
             )
 
         routes = {
@@ -183,11 +196,16 @@ class Gate:
             )
             for provider in (Claude(), ChatGPT())
         }
-        people = [("alice", ALICE), ("bob", BOB)] if users else []
+        people = [("alice", ALICE, alice or {}), ("bob", BOB, {})] if users else []
         return Gateway(
             users=Users(
-                [UserConfig(name=name, digest=hashlib.sha256(token).digest()) for name, token in people]
+                [
+                    UserConfig(name=name, digest=hashlib.sha256(token).digest(), **allowed)
+                    for name, token, allowed in people
+                ]
             ),
+            anonymous=anonymous,
+            metered=metered,
             routes=routes,
             dialects={b"claude": Dialect.ANTHROPIC, b"chatgpt": Dialect.OPENAI},
             guards_loopback=True,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from engine.harness import ALICE, Gate
 from engine.wires import Message, TlsWire, Wire, eventually
 
-from ai_mux.proxy.tunnel import End
+from ai_mux.proxy.tunnel_ends import End
 
 KEY: Final = b"bWFkZS11cC0xNi1ieXRlcw=="
 SWITCH: Final = (

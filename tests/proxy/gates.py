@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ai_mux.config import UserConfig
 from ai_mux.credentials.credential import Credential
@@ -52,6 +53,7 @@ def route(
             base_path=base_path,
             backend=backend,
             paths=Paths(backend.paths) if paths is None else OpenPaths(paths),
+            credential=f"{provider.name}:{'api-key' if api_key else 'login'}",
         )
 
     return Route(
@@ -70,6 +72,7 @@ def gateway(
     routes: Sequence[Route] | None = None,
     guards_loopback: bool = False,
     max_body_size: int = 1000,
+    **allowed: Any,
 ) -> Gateway:
     tokens = {"alice": ALICE, "bob": BOB} if users is None else users
     if routes is None:
@@ -77,7 +80,7 @@ def gateway(
     return Gateway(
         users=Users(
             [
-                UserConfig(name=name, digest=hashlib.sha256(token.encode()).digest())
+                UserConfig(name=name, digest=hashlib.sha256(token.encode()).digest(), **allowed)
                 for name, token in tokens.items()
             ]
         ),

@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+from fakes.clock import FakeClock
 from gates import ALICE, API_KEY, BOB, CHATGPT, CLAUDE, CREDENTIAL, OneCredential, gateway, head, route
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,9 +18,15 @@ from ai_mux.errors import (
     Unauthorized,
     UpgradeRequired,
 )
-from ai_mux.proxy.admission import admit, identify, is_probe, presented_token, still_admitted
+from ai_mux.proxy import admission
+from ai_mux.proxy.admission import check_provider, identify, is_probe, presented_token, still_admitted
+from ai_mux.proxy.routes import Admitted, Gateway
+from ai_mux.users import User
+from ai_mux.wire.http1 import RequestHead
+from ai_mux.wire.websocket import check_handshake
 
 GATE = gateway()
+CLOCK = FakeClock()
 OPEN = gateway(users={})
 WEBSOCKET = (
     "Connection: Upgrade",
@@ -27,6 +34,14 @@ WEBSOCKET = (
     "Sec-WebSocket-Key: bWFkZS11cC0xNi1ieXRlcw==",
     "Sec-WebSocket-Version: 13",
 )
+
+
+def admit(one: RequestHead, gate: Gateway) -> Admitted:
+    """Admit a request as the exchange does: a handshake is judged after everything else."""
+    admitted = admission.admit(one, gate)
+    if one.upgrade:
+        check_handshake(one)
+    return admitted
 
 
 def allowed(error: RequestError) -> str:
@@ -105,10 +120,10 @@ def test_a_probe_tells_nothing_about_what_is_configured():
 def test_a_user_is_known_by_a_token(fields, user):
     one = head(GATE, "POST /claude/v1/messages", *fields)
     if user is not None:
-        assert identify(one, GATE) == user
+        assert identify(one, GATE, CLOCK).name == user
     else:
         with pytest.raises(Unauthorized):
-            identify(one, GATE)
+            identify(one, GATE, CLOCK)
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f"), max_size=24))
@@ -117,7 +132,27 @@ def test_no_other_token_lets_anyone_in(token):
         return
     for field in (f"Authorization: Bearer {token}", f"x-api-key: {token}"):
         with pytest.raises(Unauthorized):
-            identify(head(GATE, "GET /claude/v1/models", field), GATE)
+            identify(head(GATE, "GET /claude/v1/models", field), GATE, CLOCK)
+
+
+def test_a_token_is_good_until_the_second_it_expires():
+    gate = gateway(expires_at=CLOCK.wall)
+    one = head(gate, "GET /claude/v1/models", f"x-api-key: {ALICE}")
+    with pytest.raises(Unauthorized, match="expired on 2027-01-15 08:00:00 UTC"):
+        identify(one, gate, CLOCK)
+    assert identify(one, gate, FakeClock(wall=CLOCK.wall - 0.001)).name == "alice"
+
+
+@pytest.mark.parametrize(
+    ("providers", "may"), [(None, True), (["claude"], True), (["chatgpt"], False), ([], False)]
+)
+def test_a_user_reaches_only_their_providers(providers, may):
+    user = User(name="alice", providers=None if providers is None else frozenset(providers))
+    if may:
+        check_provider(user, "claude")
+    else:
+        with pytest.raises(Forbidden, match="not for claude"):
+            check_provider(user, "claude")
 
 
 def test_the_token_itself_is_returned_for_the_log():
@@ -150,30 +185,30 @@ REMOTE += ["localhost..", "0x7f.1", "127.1", "2130706433", "evil.example.:8080",
 @pytest.mark.parametrize("host", LOCAL)
 def test_without_users_everyone_who_names_this_machine_is_anonymous(host):
     gate = gateway(users={}, guards_loopback=True)
-    assert identify(head(gate, "GET /claude/v1/models", host=host), gate) == "anonymous"
+    assert identify(head(gate, "GET /claude/v1/models", host=host), gate, CLOCK).name == "anonymous"
 
 
 @pytest.mark.parametrize("host", REMOTE)
 def test_without_users_a_name_that_a_stranger_may_own_is_refused_on_loopback(host):
     gate = gateway(users={}, guards_loopback=True)
     with pytest.raises((Forbidden, BadRequest)):
-        identify(head(gate, "GET /claude/v1/models", host=host), gate)
+        identify(head(gate, "GET /claude/v1/models", host=host), gate, CLOCK)
 
 
 def test_without_users_any_host_is_good_where_loopback_is_not_guarded():
-    assert identify(head(OPEN, "GET /claude/v1/models"), OPEN) == "anonymous"
+    assert identify(head(OPEN, "GET /claude/v1/models"), OPEN, CLOCK).name == "anonymous"
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:8080", ""])
 def test_without_users_no_web_page_may_use_the_gateway(origin):
     with pytest.raises(Forbidden):
-        identify(head(OPEN, "POST /claude/v1/messages", f"oRiGin: {origin}", host="localhost"), OPEN)
+        identify(head(OPEN, "POST /claude/v1/messages", f"oRiGin: {origin}", host="localhost"), OPEN, CLOCK)
 
 
 def test_with_users_a_web_page_that_has_a_token_may():
     gate = gateway(guards_loopback=True)
     fields = ["Origin: https://page.example", f"x-api-key: {ALICE}"]
-    assert identify(head(gate, "POST /claude/v1/messages", *fields), gate) == "alice"
+    assert identify(head(gate, "POST /claude/v1/messages", *fields), gate, CLOCK).name == "alice"
 
 
 # Where requests go
@@ -535,6 +570,8 @@ CODEX = b"/backend-api/codex"
         ({"users": {"bob": BOB}}, False),
         ({"users": {"alice": BOB}}, False),
         ({"users": {}}, False),
+        ({"providers": frozenset({"chatgpt"})}, True),
+        ({"providers": frozenset({"claude"})}, False),
         ({"routes": []}, False),
         ({"routes": [route(CLAUDE)]}, False),
         ({"routes": [route(CHATGPT, base_path=CODEX, paths=["/v1/responses"])]}, True),
@@ -549,7 +586,7 @@ def test_a_tunnel_may_be_asked_through_only_where_it_might_be_opened_now(changed
     opened = admit(handshake, GATE)
     handshake.forget()  # as once the 101 has been passed on
     digest = hashlib.sha256(ALICE.encode()).digest()
-    assert still_admitted(opened, handshake, digest, gateway(**changed)) is may
+    assert (still_admitted(opened, handshake, digest, gateway(**changed)) is not None) is may
 
 
 def test_a_tunnel_that_needed_no_token_is_asked_through_only_where_still_nobody_needs_one():
@@ -586,7 +623,7 @@ def test_the_first_rule_that_is_broken_answers(line, fields, error):
 )
 def test_a_stranger_learns_nothing_from_any_path(line):
     with pytest.raises(Unauthorized) as refused:
-        identify(head(GATE, line, "x-api-key: wrong"), GATE)
+        identify(head(GATE, line, "x-api-key: wrong"), GATE, CLOCK)
     assert refused.value.public_message == Unauthorized().public_message
 
 
@@ -619,3 +656,30 @@ def test_the_memory_changes_no_answer(lines):
 
     one = gateway()
     assert answers([one] * len(lines)) == answers([gateway() for _ in lines])
+
+
+# What uses no tokens
+
+
+@pytest.mark.parametrize(
+    ("line", "free"),
+    [
+        ("POST /claude/v1/messages", False),
+        ("POST /claude/v1/messages/count_tokens", True),
+        ("GET /claude/v1/models", True),
+        ("HEAD /claude/v1/models/x", True),
+        ("POST /chatgpt/v1/responses", False),
+        ("POST /chatgpt/responses/compact", False),
+        ("GET /chatgpt/v1/models", True),
+    ],
+)
+def test_field_note_20_counting_tokens_and_listing_models_is_free(line, free):
+    for gate in (GATE, gateway(routes=[route(CLAUDE, paths=["*"]), route(CHATGPT, paths=["*"])])):
+        assert admit(head(gate, line), gate).free is free
+
+
+def test_what_is_not_known_to_be_free_is_not():
+    gate = gateway(routes=[route(CLAUDE, paths=["*"])])
+    assert not admit(head(gate, "POST /claude/v1/complete"), gate).free
+    assert not admit(head(gate, "GET /claude/v1/anything", *WEBSOCKET), gate).free
+    assert admit(head(gate, "DELETE /claude/v1/files/x"), gate).free

@@ -1,10 +1,12 @@
 """A request's body: every byte once and in order, a bounded copy for the replay, and nothing held back."""
 
 import pytest
+from engine.wires import turns
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_mux.errors import BadRequest, TooLarge
+from ai_mux.errors import BadRequest, Forbidden, TooLarge
+from ai_mux.proxy.turn import Turn
 from ai_mux.proxy.upload import KEPT_BYTES_EACH, ReplayBudget, Upload
 from ai_mux.wire.chunked import LAST_CHUNK, ChunkDecoder, chunk
 from ai_mux.wire.http1 import CHUNKED
@@ -266,3 +268,157 @@ def test_a_broken_chunked_body_is_a_400_and_its_end_is_never_announced(broken):
         one.feed(broken)
     assert (one.complete, provider.told_complete) == (False, 0)
     assert not provider.body.endswith(LAST_CHUNK)
+
+
+# What is looked into
+
+
+class Scan:
+    """Looks for a mark, as ``ModelScan`` looks for the model; another one is refused."""
+
+    def __init__(self, known: bytes = b"K", refused: bytes = b"R") -> None:
+        self.seen = b""
+        self.finished = False
+        self._known, self._refused = known, refused
+
+    @property
+    def is_known(self) -> bool:
+        return self._known in self.seen
+
+    def feed(self, data: bytes) -> None:
+        self.seen += data
+        if self._refused in data:
+            raise Forbidden("no")
+
+    def finish(self) -> None:
+        if not self.is_known:
+            raise BadRequest("not known")
+        self.finished = True
+
+
+class Suspicious(Provider):
+    """Takes nothing that was not looked into before, and no end before the scan's."""
+
+    def __init__(self, scan: Scan, *, chunked: bool) -> None:
+        super().__init__()
+        self._scan, self._decoder = scan, ChunkDecoder() if chunked else None
+        self._got = b""
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        body = data.removeprefix(HEAD)
+        self._got += body if self._decoder is None else b"".join(self._decoder.feed(body))
+        assert self._scan.seen.startswith(self._got)
+        assert self._scan.finished or self._decoder is None or not self._decoder.done
+
+    def request_sent(self) -> None:
+        super().request_sent()
+        assert self._scan.finished
+
+
+@given(pieces, st.integers(0, 8), st.integers(0, 8), st.booleans())
+def test_nothing_passes_that_was_not_looked_into(pieces, examined, attached, chunked):
+    body = b"".join(pieces).replace(b"R", b"r") + b"K"
+    wire = [chunk(body[at : at + 7]) for at in range(0, len(body), 7)] + [LAST_CHUNK]
+    if not chunked:
+        wire = [body[at : at + 7] for at in range(0, len(body), 7)]
+    one, scan = upload(CHUNKED if chunked else len(body)), Scan()
+    provider = Suspicious(scan, chunked=chunked)
+    for index, piece in enumerate(wire):
+        if index == examined:
+            one.examine(scan)
+        if index == examined + attached:
+            one.attach(provider, HEAD)
+        one.feed(piece)
+    if examined >= len(wire):
+        one.examine(scan)
+    if examined + attached >= len(wire):
+        one.attach(provider, HEAD)
+    assert scan.seen == body
+    assert (unchunked(provider.body) if chunked else provider.body) == body
+    assert provider.told_complete == 1
+    one.detach()
+    again = Provider()
+    one.attach(again, HEAD)
+    assert again.heard == provider.heard
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize("late", [True, False])
+def test_of_what_is_refused_nothing_passes_from_there_on(chunked, late):
+    scan = Scan()
+    one, provider = upload(CHUNKED if chunked else 9), Suspicious(scan, chunked=chunked)
+    framed = chunk if chunked else bytes
+    one.examine(scan)
+    one.feed(framed(b"aKa"))
+    if late:
+        one.attach(provider, HEAD)
+    with pytest.raises(Forbidden):
+        one.feed(framed(b"aRa"))
+    assert b"R" not in provider.heard
+    assert not provider.told_complete
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_the_last_piece_stays_where_the_whole_is_refused(chunked):
+    scan = Scan(known=b"never")
+    one, provider = upload(CHUNKED if chunked else 6), Suspicious(scan, chunked=chunked)
+    framed = chunk if chunked else bytes
+    one.examine(scan)
+    one.attach(provider, HEAD)
+    one.feed(framed(b"aaa"))
+    last = framed(b"bbb") + (LAST_CHUNK if chunked else b"")
+    with pytest.raises(BadRequest):
+        one.feed(last)
+    assert b"b" not in provider.heard
+    assert not provider.told_complete
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_what_came_before_is_looked_into_at_once(chunked):
+    one = upload(CHUNKED if chunked else 4)
+    one.feed(chunk(b"aaR") if chunked else b"aaR")
+    with pytest.raises(Forbidden):
+        one.examine(Scan())
+    whole = upload(CHUNKED if chunked else 3)
+    whole.feed(chunk(b"aaa") + LAST_CHUNK if chunked else b"aaa")
+    with pytest.raises(BadRequest):
+        whole.examine(Scan())
+
+
+async def test_the_wait_ends_in_a_later_turn_once_what_is_looked_for_is_known():
+    one, order = upload(10), []
+
+    async def wait() -> None:
+        await one.known()
+        order.append("known")
+
+    one.examine(Scan())
+    Turn(wait()).start()
+    one.feed(b"aaa")
+    await turns(3)
+    one.feed(b"aKa")
+    order.append("fed")
+    await turns(3)
+    assert order == ["fed", "known"]
+    Turn(wait()).start()  # it is known: nobody waits
+    assert order == ["fed", "known", "known"]
+
+
+async def test_nobody_waits_where_nothing_is_looked_for_or_nothing_more_comes():
+    for one in (upload(10), upload(0)):
+        await one.known()
+
+
+def test_while_it_is_waited_for_reading_goes_on_without_room_for_a_copy():
+    budget = ReplayBudget(0)
+    one, provider = upload(6, budget=budget), Provider()
+    one.feed(b"aa")
+    assert one.is_full
+    one.examine(Scan())
+    assert not one.is_full
+    one.feed(b"aK")
+    assert one.is_full  # until there is somebody to send it to
+    one.attach(provider, HEAD)
+    one.feed(b"bb")
+    assert provider.body == b"aaaKbb"

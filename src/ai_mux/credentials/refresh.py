@@ -27,7 +27,7 @@ from ai_mux.credentials.known import Known
 from ai_mux.credentials.notices import to_waiting_user
 from ai_mux.credentials.oauth import Issuer, Reason, error_code
 from ai_mux.credentials.saving import Unsaved, over
-from ai_mux.credentials.standing import FRESH_S, Held, Standing, hold
+from ai_mux.credentials.standing import FRESH_S, Held, Outlook, Standing, hold
 from ai_mux.credentials.store import CredentialStore, Log
 from ai_mux.errors import BrokenCredential, StoreError, Unavailable
 from ai_mux.secret import Secret
@@ -65,6 +65,10 @@ class Renewer:
         check_interval_s: How often the background looks whether a renewal is due.
         request_wait_s: How long a request waits for a renewal at most.
         api_key: What the store is taken to hold while nothing was read from it.
+
+    Attributes:
+        renewals: How many brought an access token, since the start.
+        renewal_failures: How many attempts brought none.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class Renewer:
         request_wait_s: float = REQUEST_WAIT_S,
         api_key: bool = False,
     ) -> None:
+        self.renewals = 0
+        self.renewal_failures = 0
         self._name = name
         self._store = store
         self._issuer = issuer
@@ -254,8 +260,10 @@ class Renewer:
                 finally:
                     await self._unlock()
         except StoreError as exc:
+            self.renewal_failures += 1
             self._known.cannot_renew(exc)
         except Exception as exc:
+            self.renewal_failures += 1
             self._known.bug(exc)
 
     async def _renew_locked(self, need_s: float | None) -> bool:
@@ -283,21 +291,21 @@ class Renewer:
         wall, mono = self._clock.time(), self._clock.monotonic()
         match outcome:
             case NotSent(reason=why):
-                known.failed(known.outlook.not_sent(mono, f"the token endpoint could not be reached: {why}"))
+                self._failed(known.outlook.not_sent(mono, f"the token endpoint could not be reached: {why}"))
             case Unknown(reason=why):
-                known.failed(known.outlook.unknown(sent_mono, f"no answer from the token endpoint: {why}"))
+                self._failed(known.outlook.unknown(sent_mono, f"no answer from the token endpoint: {why}"))
             case Answered(status=status) if status >= 500:
-                known.failed(known.outlook.unknown(sent_mono, f"the token endpoint answered {status}"))
+                self._failed(known.outlook.unknown(sent_mono, f"the token endpoint answered {status}"))
             case Answered(status=429):
                 asked_s = retry_after_s(outcome.retry_after, wall)
-                known.failed(known.outlook.asked_to_wait(mono, asked_s, "the token endpoint answered 429"))
+                self._failed(known.outlook.asked_to_wait(mono, asked_s, "the token endpoint answered 429"))
             case Answered(status=status, members=members) if 200 <= status < 300:
                 await self._received(held, members, wall, mono)
             case Answered(status=status, members=members):
                 said = f"the token endpoint answered {status} {error_code(members) or ''}".rstrip()
                 if self._issuer.is_permanent(status, members):
                     return await self._was_refused(held, said)
-                known.failed(known.outlook.useless(mono, self._interval_s, said))
+                self._failed(known.outlook.useless(mono, self._interval_s, said))
         return False
 
     async def _was_refused(self, held: Held, said: str) -> bool:
@@ -305,7 +313,7 @@ class Renewer:
         await self._look()
         now = self._known.held
         if now is not None and now.credential.refresh == held.credential.refresh:
-            self._known.failed(self._known.outlook.final(said))
+            self._failed(self._known.outlook.final(said))
             return False
         return now is not None
 
@@ -316,11 +324,12 @@ class Renewer:
             new = self._issuer.renewed(held.credential, answer, wall)
         except BrokenCredential:
             problem = "the token endpoint answered without a token"
-            known.failed(known.outlook.useless(mono, self._interval_s, problem))
+            self._failed(known.outlook.useless(mono, self._interval_s, problem))
             return
         brings_access = new.access != held.credential.access
         later = replace(held, credential=new)
         if brings_access:
+            self.renewals += 1
             later = hold(new, wall=wall, mono=mono, renewed_at=wall)
         before = known.unsaved
         spent = before.spent if before is not None else frozenset()
@@ -340,7 +349,11 @@ class Renewer:
         if not brings_access and known.held is later:
             # A new refresh token alone: kept, but whoever waits still has no access token.
             problem = "the token endpoint answered without an access token"
-            known.failed(known.outlook.useless(mono, self._interval_s, problem))
+            self._failed(known.outlook.useless(mono, self._interval_s, problem))
+
+    def _failed(self, outlook: Outlook) -> None:
+        self.renewal_failures += 1
+        self._known.failed(outlook)
 
     # Saving
 

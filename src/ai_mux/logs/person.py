@@ -28,8 +28,8 @@ class PersonForm:
 
     def event(self, now_s: float, level: str, event: str, fields: Mapping[str, object]) -> bytes:
         """Return time, level, event, then ``name=value`` with values quoted where they have blanks."""
-        values = "  ".join(self._dim(f"{_visible(name)}=") + _word(value) for name, value in fields.items())
-        return self._line(now_s, level, f"{_visible(event):<24}  {values}".rstrip())
+        values = "  ".join(self._dim(f"{visible(name)}=") + _word(value) for name, value in fields.items())
+        return self._line(now_s, level, f"{visible(event):<24}  {values}".rstrip())
 
     def request(
         self,
@@ -54,14 +54,14 @@ class PersonForm:
 
         The provider is left out: the path begins with its name. So is an end that is as it should be.
         """
-        where = _visible(cut(path.decode("latin-1"), LONGEST_PATH))
+        where = visible(cut(path.decode("latin-1"), LONGEST_PATH))
         columns = (
             self._status(status),
-            f"{_visible(method.decode('latin-1')):<4} {where:<32}",
-            f"{_visible(user or '-'):<10}",
+            f"{visible(method.decode('latin-1')):<4} {where:<32}",
+            f"{visible(user or '-'):<10}",
             f"{_duration(head_ms):>7} {_duration(total_ms):>7}",
             f"{_size(bytes_in):>9} {_size(bytes_out):>9}",
-            self._dim(f"{_visible(remote)} {_visible(upstream or '-')} {_visible(request_id)}"),
+            self._dim(f"{visible(remote)} {visible(upstream or '-')} {visible(request_id)}"),
             *(() if end == "done" else (self._painted(end, _LEVEL_SGR["warn"]),)),
         )
         return self._line(now_s, level, "  ".join(columns))
@@ -98,11 +98,11 @@ def _size(count: int) -> str:
 def _word(value: object) -> str:
     known = plain(value)
     text = known if isinstance(known, str) else json.dumps(known, ensure_ascii=False)
-    shown = _visible(text)
+    shown = visible(text)
     return f'"{shown}"' if not text or " " in text or "=" in text else shown
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Return ``text`` with everything escaped that a terminal might act on."""
     if text.isprintable() and "\\" not in text:
         return text

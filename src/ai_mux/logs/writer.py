@@ -58,15 +58,26 @@ class Writer:
     Args:
         write: Where lines go.
         dropped: Renders the line that says how many lines were dropped.
+        ended: Called last of all, in the thread: whatever ``write`` needs can be let go.
+        name: The thread's.
     """
 
-    def __init__(self, write: Write, *, dropped: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        write: Write,
+        *,
+        dropped: Callable[[int], bytes],
+        ended: Callable[[], None] | None = None,
+        name: str = "ai-mux-log",
+    ) -> None:
         self._write = write
         self._dropped_line = dropped
+        self._ended = ended
         # Reentrant: a line may be logged by a finalizer, and the garbage collector
         # may run that finalizer in the middle of another line's ``put``.
         self._lock = threading.RLock()
         self._lines: list[bytes] = []
+        self._acts: list[tuple[int, Callable[[], None]]] = []  # each with how many lines come before it
         self._size = 0  # bytes in the queue and in the batch that is being written
         self._dropped = 0
         self._torn = False  # the last thing written was the first part of a line
@@ -74,7 +85,7 @@ class Writer:
         self._idle = True
         self._work = threading.Event()
         self._hurry = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ai-mux-log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
@@ -94,6 +105,22 @@ class Writer:
                 self._work.set()
             elif size > _GATHERED_BYTES and not self._hurry.is_set():
                 self._hurry.set()
+
+    def between(self, act: Callable[[], None]) -> None:
+        """Have ``act`` done in the thread: after the lines queued so far, before all later ones.
+
+        It is done at once, without letting lines gather. Never waits; after ``close`` nothing is done.
+
+        Args:
+            act: Must not raise.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._acts.append((len(self._lines), act))
+            self._idle = False
+            self._hurry.set()
+            self._work.set()
 
     def close(self) -> None:
         """Write what is queued, for at most two seconds, and end the thread. Later lines are dropped."""
@@ -116,17 +143,26 @@ class Writer:
                 self._hurry.wait(_GATHER_S)
             with self._lock:
                 lines, self._lines = self._lines, []
-                if not lines:
+                acts, self._acts = self._acts, []
+                if not lines and not acts:
                     if self._closed:
                         break
                     self._idle = True
                     self._work.clear()
                 self._hurry.clear()
-            if lines:
-                self._deliver(b"".join(lines))
+            done = 0
+            for before, act in acts:
+                self._deliver(b"".join(lines[done:before]))
+                act()
+                done = before
+            self._deliver(b"".join(lines[done:]))
         self._report()
+        if self._ended is not None:
+            self._ended()
 
     def _deliver(self, batch: bytes) -> None:
+        if not batch:
+            return
         lost = self._lines_lost(batch)
         with self._lock:
             self._size -= len(batch)

@@ -24,11 +24,13 @@ class PathRule:
             ``[A-Za-z0-9._:@-]+``.
         methods: The methods that it takes.
         upgrade: GET is taken as well, when it asks for a WebSocket.
+        free: Its requests use no tokens: they are neither metered nor limited in number.
     """
 
     path: bytes
     methods: tuple[bytes, ...]
     upgrade: bool = False
+    free: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,10 @@ class Backend:
     paths: tuple[PathRule, ...]
     absent: bytes = b""
     impossible: Mapping[bytes, str] = field(default_factory=dict)
+
+    def is_free(self, path: bytes) -> bool:
+        """Tell whether a request to this path, as the client writes it after the prefix, uses no tokens."""
+        return any(rule.free and rule.path == path for rule in self.paths)
 
     def target(self, path: bytes) -> bytes:
         """Return the path below ``base_url`` for a client's path after the prefix."""

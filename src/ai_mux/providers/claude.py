@@ -27,7 +27,7 @@ _API: Final = Backend(
     base_url="https://api.anthropic.com",
     paths=(
         PathRule(path=b"/v1/messages", methods=(b"POST",)),
-        PathRule(path=b"/v1/messages/count_tokens", methods=(b"POST",)),
+        PathRule(path=b"/v1/messages/count_tokens", methods=(b"POST",), free=True),
         PathRule(path=b"/v1/models", methods=(b"GET", b"HEAD")),
         PathRule(path=b"/v1/models/{id}", methods=(b"GET", b"HEAD")),
     ),

@@ -6,9 +6,11 @@ comes even before that, because a request whose end is unknown has no path.
 """
 
 import re
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
 
+from ai_mux.clock import Clock
 from ai_mux.errors import (
     BadRequest,
     Forbidden,
@@ -19,10 +21,8 @@ from ai_mux.errors import (
     Unauthorized,
 )
 from ai_mux.proxy.routes import HEALTH, Admitted, Gateway, OpenPaths, Paths, prefix_of
+from ai_mux.users import User
 from ai_mux.wire.http1 import RequestHead
-from ai_mux.wire.websocket import check_handshake
-
-ANONYMOUS: Final = "anonymous"
 
 # Everything that an origin server might normalise after we matched the path raw.
 _TREACHEROUS: Final = re.compile(rb"//|\\|#|%2f|%5c|%00|/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
@@ -30,6 +30,8 @@ _SCHEME: Final = b"bearer "
 # Paths are few where they are ruled, and anything where ``paths: all`` opens them.
 _REMEMBERED: Final = 512
 _REMEMBERED_BYTES: Final = 256
+# They fetch or remove what is there; no model answers them.
+_ASKS_NOTHING: Final = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
 _LOOPBACK_NAMES: Final = frozenset({"localhost"})
 # For whose handshake is none: it has a body, or a proxy on the way has removed what asks for it.
 _HANDSHAKE: Final = ", and GET as a WebSocket handshake: Connection: Upgrade, Upgrade: websocket, no body"
@@ -46,28 +48,52 @@ def is_probe(head: RequestHead, gateway: Gateway) -> bool:
     return head.method == b"HEAD" or (head.method == b"GET" and head.path == HEALTH)
 
 
-def identify(head: RequestHead, gateway: Gateway) -> str:
-    """Return the user's name.
+def identify(head: RequestHead, gateway: Gateway, clock: Clock) -> User:
+    """Return who asks.
 
     With both fields present Authorization decides: clients exist that send two
     different tokens in one request.
 
     Raises:
-        Unauthorized: Users are configured, and none has this token.
+        Unauthorized: Users are configured, and none has this token, or not any more.
         Forbidden: No users are configured, and a web page may have sent this.
     """
     if not gateway.users:
         _refuse_web_pages(head, gateway)
-        return ANONYMOUS
+        return gateway.anonymous
     token = presented_token(head)
     user = gateway.users.find(token) if token else None
     if user is None:
         raise Unauthorized
+    check_expiry(user, clock)
     return user
 
 
-def still_admitted(before: Admitted, head: RequestHead, digest: bytes | None, gateway: Gateway) -> bool:
-    """Tell whether who opened a tunnel might open it now, to the same place.
+def check_expiry(user: User, clock: Clock) -> None:
+    """Refuse a token whose time is over.
+
+    Raises:
+        Unauthorized: It is. That it was valid once is known to whoever has it (RFC 6750, 3.1).
+    """
+    if user.expires_at is not None and clock.time() >= user.expires_at:
+        ended = datetime.fromtimestamp(user.expires_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        raise Unauthorized(f"This token expired on {ended} UTC. Ask the operator for another.")
+
+
+def check_provider(user: User, provider: str) -> None:
+    """Refuse a provider that is not among the user's.
+
+    Raises:
+        Forbidden: It is not.
+    """
+    if user.providers is not None and provider not in user.providers:
+        raise Forbidden(f"Your token is not for {provider}. The operator can add it to your providers.")
+
+
+def still_admitted(
+    before: Admitted, head: RequestHead, digest: bytes | None, gateway: Gateway
+) -> User | None:
+    """Return who opened a tunnel if they might open it now, to the same place; else None.
 
     Args:
         before: What the handshake was found to be good for.
@@ -75,13 +101,17 @@ def still_admitted(before: Admitted, head: RequestHead, digest: bytes | None, ga
         digest: The SHA-256 of the token that was shown; None where none was needed.
         gateway: What the configuration decides now.
     """
-    known = not gateway.users if digest is None else gateway.users.knows(digest)
-    if not known:
-        return False
+    if digest is None:
+        user = None if gateway.users else gateway.anonymous
+    else:
+        user = gateway.users.with_digest(digest)
+    if user is None:
+        return None
     try:
-        return _find(head, gateway).leads_as(before)
+        check_provider(user, before.route.name)
+        return user if _find(head, gateway).leads_as(before) else None
     except RequestError:
-        return False
+        return None
 
 
 def presented_token(head: RequestHead) -> bytes | None:
@@ -110,8 +140,6 @@ def admit(head: RequestHead, gateway: Gateway) -> Admitted:
         found = _find(head, gateway)
     if head.length > gateway.max_body_size:
         raise TooLarge
-    if head.upgrade:
-        check_handshake(head)
     return found
 
 
@@ -134,7 +162,8 @@ def _find(head: RequestHead, gateway: Gateway) -> Admitted:
     if reason is not None:
         raise BadRequest(reason)
     _check_path(route.name, destination.paths, method, rest, upgrade=head.upgrade)
-    admitted = Admitted(route, destination, destination.target(rest))
+    free = not head.upgrade and (method in _ASKS_NOTHING or backend.is_free(rest))
+    admitted = Admitted(route, destination, destination.target(rest), free)
     if not head.upgrade and len(path) <= _REMEMBERED_BYTES:
         if len(gateway.admitted) >= _REMEMBERED:
             gateway.admitted.clear()

@@ -408,7 +408,10 @@ class ClientConnection(Receiver):
         """Look whether a tunnel may go on under another configuration."""
         tunnel, request = self._tunnel, self._request
         if tunnel is not None and request is not None and request.admitted is not None:
-            tunnel.client.may_ask = still_admitted(request.admitted, request.head, request.digest, gateway)
+            user = still_admitted(request.admitted, request.head, request.digest, gateway)
+            tunnel.client.may_ask = user is not None
+            if user is not None:
+                tunnel.conversation.user = user
 
     @property
     def is_busy(self) -> bool:

@@ -16,23 +16,27 @@ from ai_mux.credentials.credential import Credential
 from ai_mux.errors import (
     BadGateway,
     InternalError,
+    MethodNotAllowed,
     RequestError,
     Unavailable,
     UpgradeRequired,
     UpstreamError,
 )
 from ai_mux.logs import Outcome
-from ai_mux.proxy.admission import admit, identify, is_probe, presented_token
-from ai_mux.proxy.request import Request
-from ai_mux.proxy.routes import Admitted, Gateway, prefix_of
+from ai_mux.proxy.admission import admit, check_provider, identify, is_probe, presented_token
+from ai_mux.proxy.conversation import Conversation
+from ai_mux.proxy.models import ModelScan
+from ai_mux.proxy.request import Request, asked_model
+from ai_mux.proxy.routes import USAGE, Admitted, Gateway, prefix_of
 from ai_mux.proxy.tunnel import Tunnel
 from ai_mux.proxy.upstream import Downstream, UpstreamConnection
 from ai_mux.secret import Secret
-from ai_mux.users import digest_of
+from ai_mux.usage.meter import meter_for
+from ai_mux.users import User, digest_of
 from ai_mux.wire.answers import answer, error_answer
 from ai_mux.wire.headers import respond
 from ai_mux.wire.http1 import CHUNKED, HEAD_END, UNTIL_CLOSE, RequestHead, ResponseHead
-from ai_mux.wire.websocket import check_switch
+from ai_mux.wire.websocket import check_handshake, check_switch
 
 if TYPE_CHECKING:
     from ai_mux.proxy.server import Server
@@ -44,6 +48,8 @@ _DECLARED_WAITS: Final = (b"x-stainless-timeout", b"x-stainless-read-timeout")
 # A refused upgrade that says: there is no WebSocket here. 426 itself is said in our own words, because
 # the field Upgrade that belongs to it is between two neighbours (RFC 9110, 7.8).
 _NO_WEBSOCKET: Final = frozenset({404, 405, 426, 501, 502})
+_READS: Final = frozenset({b"GET", b"HEAD"})
+_CONTENT_TYPE: Final = re.compile(rb"\ncontent-type:([^\r\n]*)", re.IGNORECASE)
 _SECONDS_BYTES: Final = 16  # more than any that fits the pattern
 _SECONDS: Final = re.compile(rb"\d{1,3}(?:\.\d{1,6})?")  # Python SDKs print a float if given one
 
@@ -83,11 +89,19 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
             return
         if server.log.is_debug:
             server.show_request(request)
-        request.user = identify(request.head, request.gateway)  # whose token is it?
+        user = request.user = identify(request.head, request.gateway, server.clock)  # whose token is it?
         client.authenticated()
-        admitted = admit(request.head, request.gateway)  # may it go there?
+        if request.head.path == USAGE:
+            keep = await _answer_usage(request, client, server, user)
+            return
+        admitted = request.admitted = admit(request.head, request.gateway)  # may it go there?
         request.provider = admitted.route.name
-        _check_beginning(request, server)
+        _check_beginning(request)
+        _begin_account(request, server, user, admitted)  # and is there something left for it?
+        if user.models is not None and request.head.length:
+            await _examine(request, client, user.models)
+        if server.draining:
+            raise Unavailable("This server is stopping. Try again.", retry_after_s=1)
         tokens = admitted.route.tokens
         credential = tokens.fresh()
         if credential is None:
@@ -104,6 +118,7 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
             _check_accepted(request, response, server)
         if server.log.is_debug:
             server.show_response(request, response, upstream.received, credential.access)
+        server.note_windows(admitted.destination.credential, response)
         if request.head.upgrade and _switches(request, response, server):
             outcome = await _tunnel(request, client, server, response, upstream)
             return
@@ -151,17 +166,63 @@ def _answer_probe(request: Request, client: Client, server: "Server") -> bool:
     return keep
 
 
-def _check_beginning(request: Request, server: "Server") -> None:
+async def _answer_usage(request: Request, client: Client, server: "Server", user: User) -> bool:
+    """Tell a user what they have used, and what is left of their limits."""
+    head = request.head
+    if head.method not in _READS:
+        raise MethodNotAllowed("GET, HEAD")
+    body = await server.aside(server.pages.page(user))
+    keep = head.keep_alive and request.upload.complete and not server.draining
+    told = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+    client.write(answer(200, body, fields=told, to_head=head.method == b"HEAD", close=not keep))
+    request.answered(200, server.clock.monotonic())
+    request.sent = 0 if head.method == b"HEAD" else len(body)
+    return keep
+
+
+def _check_beginning(request: Request) -> None:
     if request.refusal is not None:  # the body's first bytes, which came with the head
         raise request.refusal
-    if server.draining:
-        raise Unavailable("This server is stopping. Try again.", retry_after_s=1)
+
+
+def _begin_account(request: Request, server: "Server", user: User, admitted: Admitted) -> None:
+    """Hold the user to what the operator allows.
+
+    Raises:
+        Forbidden: Not this provider.
+        LimitReached: Not now.
+        UpgradeRequired, BadRequest: A WebSocket's handshake that cannot be relayed.
+    """
+    check_provider(user, admitted.route.name)
+    if request.head.upgrade:
+        server.accounting.check(user)  # each response in it is counted by itself
+        check_handshake(request.head)
+    elif not admitted.free:
+        request.lease = server.accounting.begin(user)
+
+
+async def _examine(request: Request, client: Client, allowed: tuple[str, ...]) -> None:
+    """Look for the model in the body; from now on nothing of it passes that was not looked into.
+
+    Raises:
+        Forbidden: It is none of the user's.
+        BadRequest: There is not exactly one.
+        UnsupportedMediaType: The body's coding cannot be undone.
+    """
+    codings = [value for name, value in request.head.notable if name == b"content-encoding"]
+    kinds = _CONTENT_TYPE.findall(request.head.raw)
+    scan = ModelScan(b",".join(codings), allowed, content_type=b";".join(kinds))
+    request.upload.examine(scan)
+    client.resume_upload()  # where the copy has no room, reading had stopped
+    _invite(request, client)
+    await request.upload.known()
+    request.model = scan.model
 
 
 def _admit_with(credential: Credential, admitted: Admitted, request: Request) -> Admitted:
     """Admit anew where the credential became one of the other kind while we waited for it."""
     if credential.api_key is not admitted.destination.api_key:
-        admitted = admit(request.head, request.gateway)
+        admitted = request.admitted = admit(request.head, request.gateway)
         if credential.api_key is not admitted.destination.api_key:
             raise Unavailable("The credential is just being replaced. Try again.", retry_after_s=1)
     return admitted
@@ -180,7 +241,7 @@ async def _send(
     """Send the head and what there is of the body; the rest follows as it comes."""
     route, gateway, head = admitted.route, request.gateway, request.head
     origin = admitted.destination.origin
-    request.admitted, request.host = admitted, origin.host
+    request.host = origin.host
     upstream = server.pool.take(origin)
     if upstream is None:
         upstream = await server.aside(server.pool.connect(origin), unwanted=UpstreamConnection.abort)
@@ -257,7 +318,8 @@ async def _tunnel(
     request.answered(101, server.clock.monotonic())
     request.upstream = None  # the tunnel ends it
     request.upload.forget()
-    tunnel = Tunnel(client, upstream, server.clock)
+    conversation = Conversation(request, server)
+    tunnel = Tunnel(client, upstream, server.clock, conversation)
     try:
         tunnel.open(told, from_client=client.switch(tunnel), from_upstream=upstream.switch())
         head.forget()
@@ -265,6 +327,7 @@ async def _tunnel(
         await tunnel.ended()
     finally:
         request.upload.received, request.sent = tunnel.client.passed, tunnel.upstream.passed
+        conversation.close()
         upstream.wind_up()
     return tunnel.outcome
 
@@ -274,6 +337,7 @@ def _begin_answer(
 ) -> bool:
     """Send the head on; the body follows by itself. Return whether the connection stays open."""
     head = request.head
+    _begin_metering(request, response)
     request.upload.forget()
     decode = response.length == CHUNKED and head.http10
     request.until_close = decode or response.length == UNTIL_CLOSE
@@ -290,11 +354,25 @@ def _begin_answer(
     )
     request.id = _told_id(response, id_field) or request.id
     request.answered(response.status, server.clock.monotonic())
-    upstream.relay(ours, decode=decode)
+    upstream.relay(ours, decode=decode, meter=request.meter)
     if not upstream.has_ended:  # a stream may last for an hour; why keep its heads
         head.forget()
         response.forget()
     return keep
+
+
+def _begin_metering(request: Request, response: ResponseHead) -> None:
+    """Let a meter see what the response uses, if it uses anything; note what the request asks for."""
+    if request.lease is None or not request.gateway.metered:
+        return
+    if not request.model:
+        request.model = asked_model(request.upload.beginning)
+    if 200 <= response.status < 300:
+        request.meter = meter_for(
+            request.gateway.dialect(request.head.path),
+            content_type=response.fields.get(b"content-type", b""),
+            content_encoding=response.fields.get(b"content-encoding", b""),
+        )
 
 
 def _told_id(response: ResponseHead, id_field: bytes) -> str | None:

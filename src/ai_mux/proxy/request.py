@@ -1,10 +1,29 @@
 """One request's state, from its head to its line in the log."""
 
+import re
+from typing import Final
+
 from ai_mux.errors import RequestError
 from ai_mux.proxy.routes import Admitted, Gateway
 from ai_mux.proxy.upload import Upload
 from ai_mux.proxy.upstream import UpstreamConnection
+from ai_mux.usage.limiter import Lease
+from ai_mux.usage.meter import Meter
+from ai_mux.users import User
 from ai_mux.wire.http1 import RequestHead
+
+# Clients write the model among the first members. It is only noted here, for a response that does
+# not say it; where it decides anything, ``proxy.models`` looks for it.
+_MODEL: Final = b'"model"'
+_MODEL_VALUE: Final = re.compile(rb'\s*:\s*"([!#-\[\]-~]{1,128})"')
+_BEGINNING_BYTES: Final = 64 * 1024
+
+
+def asked_model(beginning: bytes) -> str:
+    """Return the model that a request's body asks for, as far as its beginning shows; else nothing."""
+    at = beginning.find(_MODEL, 0, _BEGINNING_BYTES)
+    value = None if at < 0 else _MODEL_VALUE.match(beginning, at + len(_MODEL))
+    return "" if value is None else value[1].decode("ascii")
 
 
 class Request:
@@ -18,7 +37,10 @@ class Request:
         remote: Where the client is.
         started: When its head was complete, in monotonic seconds.
         user: Whose token it carried.
-        admitted: Where it went, once the provider was asked.
+        admitted: Where it may go, and went with the credential that there was in the end.
+        lease: Its place among those that count against its user's limits.
+        meter: Reads what its response uses.
+        model: The model that it asks for, as far as that was looked for.
         digest: The SHA-256 of a tunnel's token; None where none was needed.
         provider: Where it went.
         host: The provider's host, once it was asked.
@@ -38,6 +60,9 @@ class Request:
         "head_at",
         "host",
         "id",
+        "lease",
+        "meter",
+        "model",
         "provider",
         "refusal",
         "remote",
@@ -66,7 +91,10 @@ class Request:
         self.id = request_id
         self.remote = remote
         self.started = started
-        self.user = ""
+        self.user: User | None = None
+        self.lease: Lease | None = None
+        self.meter: Meter | None = None
+        self.model = ""
         self.admitted: Admitted | None = None
         self.digest: bytes | None = None
         self.provider = ""

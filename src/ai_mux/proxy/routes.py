@@ -14,12 +14,13 @@ from ai_mux.credentials.credential import Credential
 from ai_mux.outbound import OutboundProxy
 from ai_mux.providers.base import Backend, PathRule, Provider
 from ai_mux.secret import Secret
-from ai_mux.users import Users
+from ai_mux.users import ANONYMOUS, User, Users
 from ai_mux.wire.answers import Dialect
 from ai_mux.wire.headers import NOTABLE_IN_REQUESTS, RequestRules
 from ai_mux.wire.shapes import FieldNames
 
 HEALTH: Final = b"/healthz"
+USAGE: Final = b"/usage"
 # One segment: what model ids of both providers consist of (claude-x-y@date, ft:gpt:org::id).
 _ID: Final = rb"[A-Za-z0-9._:@-]+"
 
@@ -121,6 +122,7 @@ class Destination:
         base_path: The path of its base URL, without a trailing slash.
         backend: What the provider says about it.
         paths: What is served: the backend's default rules, or the configuration's paths.
+        credential: The credential as the ledger names it: ``claude:login``, ``chatgpt:api-key``.
     """
 
     api_key: bool
@@ -128,6 +130,7 @@ class Destination:
     base_path: bytes
     backend: Backend
     paths: Paths | OpenPaths
+    credential: str
 
     def target(self, path: bytes) -> bytes:
         """Return the path upstream for a path after the prefix."""
@@ -190,11 +193,13 @@ class Admitted(NamedTuple):
         route: The provider.
         destination: Where that is, with the kind of credential that there was.
         target: The path upstream; the query is added to it.
+        free: It uses no tokens, so it is neither metered nor counted.
     """
 
     route: Route
     destination: Destination
     target: bytes
+    free: bool
 
     def leads_as(self, other: "Admitted") -> bool:
         """Tell whether both lead to the same place with the same kind of credential."""
@@ -210,7 +215,9 @@ class Gateway:
     """Everything that the configuration decides about a request.
 
     Attributes:
-        users: Who may use it; empty means everyone.
+        users: Who may use it; empty means everyone, as ``anonymous``.
+        anonymous: Who everyone is where no users are configured.
+        metered: Responses are metered.
         routes: By the prefix's name, such as ``b"claude"``.
         dialects: The error shape by prefix, of every provider that ai-mux knows.
         guards_loopback: Without users, a Host must be a loopback name or an IP literal.
@@ -225,11 +232,13 @@ class Gateway:
 
     __slots__ = (
         "admitted",
+        "anonymous",
         "dialects",
         "guards_loopback",
         "head_timeout_is_cap",
         "head_timeout_s",
         "max_body_size",
+        "metered",
         "names",
         "open_to_all",
         "routes",
@@ -241,6 +250,8 @@ class Gateway:
         self,
         *,
         users: Users,
+        anonymous: User = ANONYMOUS,
+        metered: bool = True,
         routes: Mapping[bytes, Route],
         dialects: Mapping[bytes, Dialect],
         guards_loopback: bool,
@@ -250,6 +261,8 @@ class Gateway:
         max_body_size: int,
     ) -> None:
         self.users = users
+        self.anonymous = anonymous
+        self.metered = metered
         self.routes = routes
         self.dialects = dialects
         self.guards_loopback = guards_loopback

@@ -17,12 +17,16 @@ from ai_mux.logs import Log, Outcome, mask, masked_headers
 from ai_mux.proxy.admission import presented_token
 from ai_mux.proxy.client import ClientConnection
 from ai_mux.proxy.engine import Engine
+from ai_mux.proxy.own_pages import OwnPages
 from ai_mux.proxy.pool import Pool
 from ai_mux.proxy.request import Request
 from ai_mux.proxy.routes import Gateway
 from ai_mux.proxy.turn import aside
 from ai_mux.proxy.upload import ReplayBudget
 from ai_mux.secret import Secret
+from ai_mux.usage.accounting import Accounting
+from ai_mux.usage.tally import NOTHING_READ
+from ai_mux.usage.windows import ProviderWindows
 from ai_mux.wire.answers import RequestIds, error_answer
 from ai_mux.wire.http1 import ResponseHead
 
@@ -40,6 +44,9 @@ class Server:
 
     Attributes:
         gateway: What the configuration decides, for requests that begin now.
+        accounting: Where requests begin and end their accounts.
+        windows: What the providers say of their own limits.
+        pages: What users see of their own use.
         pool: Connections to providers.
         budget: What all requests together may keep for a replay.
         ids: Makes request ids.
@@ -48,9 +55,21 @@ class Server:
     """
 
     def __init__(
-        self, *, gateway: Gateway, engine: Engine, clock: Clock, log: Log, max_connections: int
+        self,
+        *,
+        gateway: Gateway,
+        accounting: Accounting,
+        windows: ProviderWindows,
+        pages: OwnPages,
+        engine: Engine,
+        clock: Clock,
+        log: Log,
+        max_connections: int,
     ) -> None:
         self.gateway = gateway
+        self.accounting = accounting
+        self.windows = windows
+        self.pages = pages
         self.clock = clock
         self.log = log
         self.pool = Pool(engine.connect, clock)
@@ -184,25 +203,61 @@ class Server:
     # Saying what happened
 
     def account(self, request: Request, outcome: Outcome, *, probe: bool) -> None:
-        """Log the end of a request."""
+        """Log and enter the end of a request."""
         now = self.clock.monotonic()
-        head = request.head
+        head, user = request.head, request.user
+        meter, admitted = request.meter, request.admitted
+        reading = NOTHING_READ if meter is None else meter.close(whole=outcome == "done")
+        if meter is not None and meter.windows is not None and admitted is not None:
+            credential = admitted.destination.credential
+            self.windows.note_event(credential, meter.windows, self.clock.time())
+        status = request.status
+        head_ms = (request.head_at - request.started) * 1000 if status else None
+        total_ms = (now - request.started) * 1000
+        if user is None:
+            if not probe:
+                self.accounting.totals.stranger(status)
+        elif request.provider and status != 101:  # a tunnel's responses have been entered one by one
+            self.accounting.enter(
+                lease=request.lease,
+                user=user.name,
+                request_id=request.id,
+                credential="" if admitted is None else admitted.destination.credential,
+                provider=request.provider,
+                path=head.path.decode("latin-1"),
+                model=request.model,
+                status=status,
+                reading=reading,
+                bytes_in=request.upload.received,
+                bytes_out=request.sent,
+                head_ms=head_ms,
+                total_ms=total_ms,
+                end=outcome,
+                remote=request.remote,
+                method=head.method.decode("latin-1"),
+            )
         self.log.request(
             request_id=request.id,
             remote=request.remote,
             method=head.method,
             path=head.path,
-            user=request.user or None,
+            user=None if user is None else user.name,
             provider=request.provider or None,
-            status=request.status or None,
+            status=status or None,
             bytes_in=request.upload.received,
             bytes_out=request.sent,
-            head_ms=(request.head_at - request.started) * 1000 if request.status else None,
-            total_ms=(now - request.started) * 1000,
+            head_ms=head_ms,
+            total_ms=total_ms,
             upstream=request.host or None,
             end=outcome,
             probe=probe,
         )
+
+    def note_windows(self, credential: str, response: ResponseHead) -> None:
+        """Remember what a provider says of its own limits; now and then is often enough."""
+        now = self.clock.time()
+        if response.status == 429 or self.windows.is_due(credential, now):
+            self.windows.note_head(credential, response.sent.items(), now)
 
     def show_request(self, request: Request) -> None:
         """At ``debug``, show a request's head, and the beginning of a token that nobody has."""
@@ -280,6 +335,7 @@ class Server:
         for client in tuple(self._clients):
             client.transport.abort()
         self.pool.close()
+        self.pages.close()
         await asyncio.sleep(0)
 
     @property

@@ -19,13 +19,17 @@ _OTHER_DESCRIPTORS: Final = 128
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
-def listen(*, host: str | None, port: int, path: Path | None) -> list[socket.socket]:
+def listen(
+    *, host: str | None, port: int, path: Path | None, mode: int = 0o660, key: str = "listen"
+) -> list[socket.socket]:
     """Open the sockets to listen on.
 
     Args:
         host: A name or address; None for every interface, IPv4 and IPv6 by one socket.
         port: The TCP port.
         path: A unix socket instead.
+        mode: Who may connect to that: the permissions that it has from birth.
+        key: The setting that says where, for messages.
 
     Raises:
         ConfigError: It cannot be listened on.
@@ -33,13 +37,13 @@ def listen(*, host: str | None, port: int, path: Path | None) -> list[socket.soc
     where = f"unix:{path}" if path is not None else f"{host or ''}:{port}"
     try:
         if path is not None:
-            return [_listen_unix(path)]
+            return [_listen_unix(path, mode)]
         if host is None:
             return [_listen_everywhere(port)]
         return _listen_host(host, port)
     except OSError as exc:
         advice = _advice(exc, path)
-        raise ConfigError(f"listen: cannot listen on {where}: {exc.strerror or exc}; {advice}") from exc
+        raise ConfigError(f"{key}: cannot listen on {where}: {exc.strerror or exc}; {advice}") from exc
 
 
 def _advice(exc: OSError, path: Path | None) -> str:
@@ -73,6 +77,7 @@ def _listen_host(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     failed: OSError | None = None
     for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+        sock = None
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -83,6 +88,8 @@ def _listen_host(host: str, port: int) -> list[socket.socket]:
             sock.setblocking(False)
             sockets.append(sock)
         except OSError as exc:
+            if sock is not None:
+                sock.close()
             if exc.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
                 for opened in sockets:
                     opened.close()
@@ -93,12 +100,12 @@ def _listen_host(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _listen_unix(path: Path) -> socket.socket:
+def _listen_unix(path: Path, mode: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
             _remove_stale(path)
-        before = os.umask(0o117)  # 0660 from birth
+        before = os.umask(0o777 & ~mode)
         try:
             sock.bind(str(path))
         finally:

@@ -7,14 +7,21 @@ Rule 2: Until the response's head is there, a copy is kept by reference, so that
 request can be sent once more after a 401. The copy is bounded for each request and
 in all; past that it is dropped, and the request cannot be replayed.
 
-Rule 3: While no upstream connection is attached (a renewal, a connect), reading goes
+Rule 3: Where the body must be looked into, every piece is before it goes on, and the
+last one stays until all of them have been. For that alone a body waits.
+
+Rule 4: While no upstream connection is attached (a renewal, a connect), reading goes
 on into that copy, because a paused connection does not show that the client has left.
 """
 
+import asyncio
+from collections.abc import Generator
+from types import coroutine
 from typing import Final, Protocol
 
 from ai_mux.errors import BadRequest, TooLarge
 from ai_mux.proxy.receiving import CRUMBS
+from ai_mux.proxy.turn import Waiter
 from ai_mux.wire.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from ai_mux.wire.http1 import CHUNKED
 
@@ -58,12 +65,34 @@ class Sink(Protocol):
         """Note that the last byte of the request was given to the transport."""
 
 
+class BodyScan(Protocol):
+    """Who looks into a body: ``proxy.models.ModelScan``. It holds little of it."""
+
+    @property
+    def is_known(self) -> bool:
+        """What it looks for is found, and may pass."""
+
+    def feed(self, data: bytes) -> None:
+        """Look into the next bytes, without their transfer framing.
+
+        Raises:
+            RequestError: They may not pass, or nothing was found where it must be.
+        """
+
+    def finish(self) -> None:
+        """Learn that the body has ended.
+
+        Raises:
+            RequestError: It may not pass.
+        """
+
+
 class Upload:
     """One request's body.
 
     Attributes:
         complete: All of it has been read from the client.
-        is_crumbled: The piece that was fed last held a great many chunks.
+        is_crumbled: The piece that was fed last held a great many chunks, or was looked into.
         replayable: All that was read so far is still kept.
         received: Bytes of the body read so far, without their framing.
     """
@@ -75,7 +104,9 @@ class Upload:
         "_kept_bytes",
         "_limit",
         "_remaining",
+        "_scan",
         "_sink",
+        "_waiter",
         "complete",
         "is_crumbled",
         "received",
@@ -97,6 +128,8 @@ class Upload:
         self._kept: list[bytes] = []
         self._kept_bytes = 0
         self._sink: Sink | None = None
+        self._scan: BodyScan | None = None
+        self._waiter: Waiter | None = None
         self.complete = length == 0
         self.is_crumbled = False
         self.replayable = True
@@ -110,6 +143,7 @@ class Upload:
         Raises:
             BadRequest: The chunked coding is broken.
             TooLarge: The body exceeds the limit.
+            RequestError: What looks into the body refuses it.
         """
         if self._decoder is not None:
             return self._feed_chunked(data)
@@ -122,6 +156,8 @@ class Upload:
         self.received += size
         if not self._remaining:
             self.complete = True
+        if self._scan is not None:
+            self._examine(self._scan, data)
         if size:
             self._pass_on(data, data, size)
         if self.complete and self._sink is not None:
@@ -140,6 +176,8 @@ class Upload:
         self.received += size
         if self.received > self._limit:
             raise TooLarge
+        if self._scan is not None:
+            self._examine(self._scan, b"".join(pieces))
         framed = b"".join(map(chunk, pieces))
         if self.complete:
             framed += LAST_CHUNK
@@ -167,7 +205,54 @@ class Upload:
     @property
     def is_full(self) -> bool:
         """Nothing more should be read from the client until a sink is attached."""
-        return self._sink is None and not self.replayable
+        return self._sink is None and not self.replayable and not self._is_waited_for
+
+    @property
+    def beginning(self) -> bytes:
+        """The first piece of the body, as long as the copy is kept; a chunked body's with its framing."""
+        return self._kept[0] if self._kept else b""
+
+    # Looking into it
+
+    def examine(self, scan: BodyScan) -> None:
+        """Look into what was read so far, and from now on into every piece before it goes on.
+
+        Called before anything is sent.
+
+        Raises:
+            RequestError: What was read may not pass.
+        """
+        self._scan = scan
+        kept = self._kept
+        if self._decoder is not None:  # those pieces were framed anew
+            unframed = ChunkDecoder()
+            kept = [piece for framed in kept for piece in unframed.feed(framed)]
+        for piece in kept:
+            scan.feed(piece)
+        if self.complete:
+            scan.finish()
+
+    @coroutine
+    def known(self) -> Generator[Waiter, None, None]:
+        """Wait until what is looked for has been found. A refusal comes out of ``feed``, not of here."""
+        if self._is_waited_for:
+            self._waiter = waiter = Waiter()
+            yield waiter
+
+    @property
+    def _is_waited_for(self) -> bool:
+        """More must be read before anything may be sent."""
+        return self._scan is not None and not self._scan.is_known and not self.complete
+
+    def _examine(self, scan: BodyScan, piece: bytes) -> None:
+        self.is_crumbled = True  # a piece costs milliseconds
+        scan.feed(piece)
+        if self.complete:
+            scan.finish()
+        if self._waiter is not None and not self._is_waited_for:
+            # Not from here: whoever wakes must have done with the piece, and this one is still to be kept.
+            asyncio.get_running_loop().call_soon(self._waiter.wake)
+            self._waiter = None
 
     # Sending to the provider
 

@@ -32,6 +32,7 @@ from ai_mux.errors import GatewayTimeout, UpstreamError
 from ai_mux.proxy.receiving import Receiver
 from ai_mux.proxy.routes import Origin
 from ai_mux.proxy.turn import Waiter
+from ai_mux.usage.meter import Meter
 from ai_mux.wire.chunked import ChunkDecoder, ChunkError, ChunkWatcher
 from ai_mux.wire.headers import NOTABLE_IN_RESPONSES
 from ai_mux.wire.http1 import (
@@ -48,6 +49,10 @@ NEVER: Final = float("inf")
 # An upstream that takes no bytes for this long has stalled; a client gets as much patience.
 STALL_S: Final = 60.0
 _INTERIM_RESPONSES: Final = 16
+# The meter looks at so many pieces at once, or at a large one: a search costs as much for one
+# event as for ten. It holds no more than the product of both.
+_LOOK_PIECES: Final = 16
+_LOOK_BYTES: Final = 4096
 _UNREAD: Final = array("i", [0])  # where the kernel writes its answer
 _NAMES: Final = FieldNames(NOTABLE_IN_RESPONSES)
 
@@ -113,6 +118,7 @@ class UpstreamConnection(Receiver):
         "_head_timeout_s",
         "_idle_timeout_s",
         "_interim",
+        "_meter",
         "_problem",
         "_quiet_since",
         "_raw",
@@ -154,6 +160,7 @@ class UpstreamConnection(Receiver):
         self._sent = False
         self._interim = 0
         self._remaining = 0
+        self._meter: Meter | None = None
         self._watcher: ChunkWatcher | None = None
         self._decoder: ChunkDecoder | None = None
         self._read_paused = False
@@ -219,13 +226,14 @@ class UpstreamConnection(Receiver):
         assert self._head is not None  # noqa: S101 - one of the two is set
         return self._head
 
-    def relay(self, head: bytes, *, decode: bool) -> None:
+    def relay(self, head: bytes, *, decode: bool, meter: Meter | None = None) -> None:
         """Pass the response on: our version of its head, then the body as it comes.
 
         Args:
             head: What the client gets as the head; it is written together with the
                 first bytes of the body.
             decode: Take a chunked body apart, for a client that speaks HTTP/1.0.
+            meter: Sees the body as well, without its transfer framing. Closing it is the caller's work.
         """
         assert self._head is not None and self._client is not None  # noqa: S101 - head() was awaited
         if self.phase is _HEADED:
@@ -235,7 +243,7 @@ class UpstreamConnection(Receiver):
             if decode:
                 self._decoder = ChunkDecoder()
             else:
-                self._watcher = ChunkWatcher(self._head.raw)
+                self._watcher = ChunkWatcher(self._head.raw, on_body=None if meter is None else meter.take)
         body, self._raw = self._raw, b""
         try:
             piece = self._advance(body) if body or not self._remaining else b""
@@ -244,6 +252,9 @@ class UpstreamConnection(Receiver):
             return
         self._client.write(head + piece if piece else head)
         self.relayed += len(piece)
+        self._meter = meter
+        if meter is not None:
+            self._show(piece, meter)
         self._quiet_since = self._clock.monotonic()
         if self.phase is _LOST:
             self._end_with_connection()
@@ -327,6 +338,8 @@ class UpstreamConnection(Receiver):
             if piece:
                 self.relayed += len(piece)
                 self._client.write(piece)
+                if self._meter is not None:
+                    self._show(piece, self._meter)
             if self._ended:
                 self._wake()
         elif self.phase is _ASKED:
@@ -417,6 +430,13 @@ class UpstreamConnection(Receiver):
             if self._decoder.done:
                 self._end(exact=not self._decoder.rest)
         return data
+
+    def _show(self, piece: bytes, meter: Meter) -> None:
+        """Let the meter see what was just written; what was chunked it has from the watcher."""
+        if self._watcher is None:
+            meter.take(piece)
+        if len(piece) > _LOOK_BYTES or len(meter.pieces) >= _LOOK_PIECES:
+            meter.look()
 
     def _end(self, *, exact: bool) -> None:
         self._ended = True

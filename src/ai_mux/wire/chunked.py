@@ -5,6 +5,7 @@ whose bodies are framed anew, and responses on their way to an HTTP/1.0 client.
 ``ChunkWatcher`` only finds the end of a response that passes unchanged.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from httptools import HttpParserError, HttpResponseParser
@@ -110,18 +111,27 @@ def chunk(piece: bytes) -> bytes:
 class ChunkWatcher:
     """Finds the end of a chunked response whose bytes pass unchanged.
 
-    llhttp walks the chunks in C, at 0.15 µs a chunk, since it is given no
+    llhttp walks the chunks in C, at 0.15 µs a chunk, unless it is given an
     ``on_body``. It does not tell where in a piece the message ended, so that is
     found out by feeding the last byte of a possible end on its own.
 
     Attributes:
         done: The response has ended, exactly with the last byte fed.
+        on_body: Given to llhttp where the body is metered: it is told what is in the chunks.
     """
 
-    __slots__ = ("_begun", "_parser", "done")
+    __slots__ = ("_begun", "_parser", "done", "on_body")
 
-    def __init__(self, head: bytes) -> None:
-        """Begin with the response's head, which was found valid before."""
+    def __init__(self, head: bytes, *, on_body: Callable[[bytes], None] | None = None) -> None:
+        """Begin with the response's head, which was found valid before.
+
+        Args:
+            head: As it came.
+            on_body: Gets the body without its framing, as it is fed. A bound method of a built-in
+                type costs a tenth of a microsecond a piece.
+        """
+        if on_body is not None:
+            self.on_body = on_body
         self.done = False
         self._begun = 0
         self._parser: HttpResponseParser | None = HttpResponseParser(self)

@@ -66,6 +66,7 @@ _LOOKED_AT: Final = frozenset(
         b"origin",
         b"x-stainless-timeout",
         b"x-stainless-read-timeout",
+        b"content-encoding",
         b"sec-websocket-extensions",
         b"sec-websocket-key",
         b"sec-websocket-version",
@@ -77,6 +78,7 @@ NOTABLE_IN_RESPONSES: Final = (
     _HOP_BY_HOP_RESPONSE
     | _FOR_ANOTHER_HOST
     | {b"content-length", b"transfer-encoding", b"request-id", b"x-request-id"}
+    | {b"content-type", b"content-encoding"}  # what the meter goes by
 )
 _DROPPED_FROM_REQUESTS: Final = _FOR_US_ONLY | _HOP_BY_HOP_REQUEST | _FORWARDING
 _DROPPED_FROM_RESPONSES: Final = _HOP_BY_HOP_RESPONSE | _FOR_ANOTHER_HOST

@@ -17,6 +17,7 @@ _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
 _VERSION: Final = b"13"
 # RFC 6455, 7.4.1: an endpoint is "going away", such as a server going down.
 GOING_AWAY: Final = 1001
+POLICY_VIOLATION: Final = 1008  # for what has no code of its own
 
 _CONTINUATION: Final = 0  # opcodes (RFC 6455, 5.2); from Close on they are control frames
 _CLOSE: Final = 8
@@ -96,6 +97,11 @@ class Frames:
     def between(self) -> bool:
         """The last frame ended exactly here, so that another may begin."""
         return not self._left and not self._begun
+
+    @property
+    def is_in_message(self) -> bool:
+        """A message has begun whose last frame has not; only control frames may come between (5.4)."""
+        return self._unfinished
 
     def feed(self, data: bytes, *, may_begin: bool = True) -> int:
         """Follow the next bytes, and return how many of them.

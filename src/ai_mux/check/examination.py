@@ -1,20 +1,13 @@
-"""``ai-mux check``: what would go wrong, before it does, and the command that mends it.
+"""What is found: the configuration, each provider's credential and way, and what is kept."""
 
-``examine`` finds, ``as_text`` and ``as_json`` say it: the first to a person, the second to a
-program, in a shape that stays.
-"""
-
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import click
-
 from ai_mux.assembly import place_of
+from ai_mux.check.books import books, limits
 from ai_mux.config import Config, ProviderConfig
 from ai_mux.credentials.api_key import KeyIssuer
 from ai_mux.credentials.oauth import Issuer
@@ -24,7 +17,6 @@ from ai_mux.outbound import OutboundProxy, chosen_proxy
 from ai_mux.providers.base import Provider
 from ai_mux.storage.inspect import Finding, Inspection, Level, inspect
 
-_COLOURS: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 _CONFIGURATION: Final = "configuration"
 _PROXY_MEND: Final = "correct the variable, or unset it; the server does not start with it"
 
@@ -49,7 +41,8 @@ class Examination:
     """Everything that was found.
 
     Attributes:
-        findings: Each with what it is about: ``configuration``, or a provider's name.
+        findings: Each with what it is about: ``configuration``, a provider's name, ``usage``,
+            ``admin`` or ``audit``.
         credentials: One for each configured provider.
     """
 
@@ -73,7 +66,7 @@ def examine(
         now: Seconds since 1970.
         environ: The environment, which may name proxies.
     """
-    found = [(_CONFIGURATION, finding) for finding in _configuration(config)]
+    found = [(_CONFIGURATION, finding) for finding in _configuration(config, now)]
     examined = []
     logins: dict[str, str] = {}
     for one in config.providers:
@@ -96,7 +89,7 @@ def examine(
             text = f"its credential file is also that of {first}: {place.path}"
             found.append((one.name, _error(text, "give each provider a `credentials` file of its own")))
         found += [(one.name, finding) for finding in _way(one, providers[one.name], inspection, environ)]
-    return Examination(findings=tuple(found), credentials=tuple(examined))
+    return Examination(findings=(*found, *books(config)), credentials=tuple(examined))
 
 
 def unreadable(problem: ConfigError) -> Examination:
@@ -104,11 +97,12 @@ def unreadable(problem: ConfigError) -> Examination:
     return Examination(findings=tuple((_CONFIGURATION, _error(line, None)) for line in problem.lines))
 
 
-def _configuration(config: Config) -> Iterator[Finding]:
+def _configuration(config: Config, now: float) -> Iterator[Finding]:
     source = "no configuration file, all defaults" if config.source is None else str(config.source)
     names = ", ".join(one.name for one in config.providers) or "no provider"
     scheme = "HTTP" if config.tls is None else "HTTPS"
     yield _ok(f"{source}: serves {names} over {scheme} on {config.listen.text}; users: {len(config.users)}")
+    yield from limits(config, now)
     for sentence in config.warnings:
         yield Finding(level=Level.WARNING, text=sentence)
     if not config.users:
@@ -145,70 +139,6 @@ def _way(
 
 def _through(one: ProviderConfig, via: OutboundProxy | None) -> str:
     return "" if via is None else f" through {via}{'' if one.proxy else ' (from the environment)'}"
-
-
-# Saying it
-
-
-def as_text(examination: Examination, *, colour: bool) -> str:
-    """Return it for a person: one block for each thing that was looked at."""
-    lines: list[str] = []
-    files = {one.provider: str(one.file) for one in examination.credentials}
-    about = None
-    for name, finding in examination.findings:
-        if name != about:
-            lines += [*([""] if lines else []), f"{name}  {files.get(name, '')}".rstrip()]
-            about = name
-        level = f"{finding.level.value:<7}"
-        lines.append(
-            f"  {click.style(level, fg=_COLOURS[finding.level]) if colour else level}  {finding.text}"
-        )
-        if finding.mend is not None:
-            lines.append(f"           mend it: {finding.mend}")
-    return "\n".join([*lines, "", _verdict(examination), ""])
-
-
-def _verdict(examination: Examination) -> str:
-    levels = [finding.level for _, finding in examination.findings]
-    errors, warnings = levels.count(Level.ERROR), levels.count(Level.WARNING)
-    counts = [
-        f"{n} {word}{'s' if n > 1 else ''}" for n, word in ((errors, "error"), (warnings, "warning")) if n
-    ]
-    return f"{' and '.join(counts)}." if counts else "All is well."
-
-
-def as_json(examination: Examination) -> str:
-    """Return it for a program. The members are documented; more may come, and none goes."""
-    document = {
-        "ok": examination.is_ok,
-        "findings": [
-            {"about": about, "level": finding.level.value, "text": finding.text, "mend": finding.mend}
-            for about, finding in examination.findings
-        ],
-        "credentials": [_described(one) for one in examination.credentials],
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _described(one: Examined) -> dict[str, object]:
-    credential, kind = one.inspection.credential, one.inspection.kind
-    return {
-        "provider": one.provider,
-        "file": str(one.file),
-        "kind": None if kind is None else kind.value,
-        "account": None if credential is None else credential.owner,
-        "plan": None if credential is None else credential.plan,
-        "fresh_until": None if credential is None else _iso(credential.expires_at),
-        "renewable": credential is not None and credential.refresh is not None,
-    }
-
-
-def _iso(at: float | None) -> str | None:
-    """Return RFC 3339 in the local zone, or None where there is no such time."""
-    try:
-        return None if at is None else datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
-    except (OverflowError, ValueError, OSError):
-        return None
 
 
 def _ok(text: str) -> Finding:
