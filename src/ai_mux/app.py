@@ -8,7 +8,7 @@ log and connections are made once.
 import asyncio
 import signal
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ai_mux import __version__
 from ai_mux.assembly import Assembly, Place
@@ -23,6 +23,9 @@ from ai_mux.proxy import sockets
 from ai_mux.proxy.engine import Engine, chosen
 from ai_mux.proxy.server import Server
 from ai_mux.reloading import Reloads, read_again, taken_over
+
+if TYPE_CHECKING:
+    from ai_mux.admin.serving import AdminServer
 
 # So long a start or a reload waits for credential files to be read. Local ones take a
 # millisecond; a file server that hangs must not keep the port closed.
@@ -49,6 +52,7 @@ class App:
         self._settling: dict[Place, asyncio.Task[None]] = {}
         self._reloads = Reloads(self._reload_once, spawn=self._spawn, log=log)
         self._server: Server | None = None
+        self._admin: AdminServer | None = None
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
 
@@ -77,6 +81,7 @@ class App:
             max_connections=limit,
         )
         await asyncio.gather(self._look(assembled.renewers), self._books.start())
+        await self._serve_admin(self._server)
         self._server.start(self._listening, assembled.server_tls)
         self._watch(assembled.renewers)
         self._log.info(
@@ -88,6 +93,28 @@ class App:
             providers=[one.name for one in config.providers],
         )
         self._warn(limit)
+
+    async def _serve_admin(self, server: Server) -> None:
+        admin = self._config.admin
+        if admin is None:
+            return
+        # aiohttp and the metrics take a tenth of a second.
+        from ai_mux.admin.serving import serve_admin  # noqa: PLC0415
+        from ai_mux.admin.sources import Sources  # noqa: PLC0415
+
+        sources = Sources(
+            version=__version__,
+            engine=self._engine.name,
+            started_at=self._clock.time(),
+            clock=self._clock,
+            server=server,
+            renewers=lambda: [(place.provider, self._assembly.renewers[place]) for place in self._watching],
+            limiter=self._books.accounting.limiter,
+            totals=self._books.accounting.totals,
+            windows=self._books.windows,
+            ledger=self._books.ledger,
+        )
+        self._admin = await serve_admin(admin.listen, admin.token_digest, sources, log=self._log)
 
     def _loop_problem(self, _: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
         """Log what a transport or callback raised: broken handshakes of strangers at ``debug``."""
@@ -238,6 +265,8 @@ class App:
             for waiting in (hurry, drained):
                 waiting.cancel()
             await self._server.end()
+        if self._admin is not None:
+            await self._admin.stop()
         running = tuple(self._background)
         for task in running:
             task.cancel()

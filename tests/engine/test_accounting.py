@@ -55,7 +55,8 @@ def chunks(*pieces: bytes) -> bytes:
 
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-    b"anthropic-ratelimit-unified-5h-utilization: 0.25\r\nanthropic-ratelimit-unified-5h-reset: 1900000000\r\n\r\n"
+    b"anthropic-ratelimit-unified-5h-utilization: 0.25\r\n"
+    b"anthropic-ratelimit-unified-5h-reset: 1900000000\r\n\r\n"
 )
 JSON = b"Content-Type: application/json\r\n"
 DOCUMENT = json.dumps({"id": "msg_1", "model": MODEL, "content": [], "usage": usage(USED)}).encode()
@@ -318,3 +319,19 @@ async def test_field_note_26_the_providers_windows_are_remembered_as_they_pass_b
     await answered(gate, post(), STREAM_HEAD + chunks(stream()) + b"0\r\n\r\n")
     assert "claude:login" in str(gate.windows.shown(gate.clock.now))
     assert "0.25" in str(gate.windows.shown(gate.clock.now))
+
+
+async def test_field_note_6_the_model_of_a_packed_request_is_found_in_it(gate: Gate):
+    packed = zstandard.ZstdCompressor().compress(b'{"model":"made-up-5","input":"' + b"x" * 50_000 + b'"}')
+    refused = b"HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n\r\n{}"
+    await answered(gate, post(packed, fields=b"Content-Encoding: zstd\r\n"), refused)
+    assert (await row(gate)).model == "made-up-5"
+
+
+async def test_the_model_of_a_request_that_we_refuse_stands_in_its_row_too(gate: Gate):
+    gate.tokens.gone = "no credential"
+    client = await gate.client()
+    await client.send(post(b'{"model":"made-up-6"}'))
+    assert (await client.message()).status == 503
+    one = await row(gate)
+    assert (one.model, one.metering, one.bytes_in) == ("made-up-6", "none", 21)

@@ -87,7 +87,8 @@ BODIES = st.one_of(
 
 @given(body=BODIES, coding=st.sampled_from(list(CODINGS)), cuts=st.lists(st.integers(0, 300), max_size=5))
 def test_the_verdict_is_the_same_in_every_coding_and_however_it_is_cut(body, coding, cuts):
-    assert verdict(CODINGS[coding](body), coding, cuts=cuts) == verdict(body)
+    found, plain = verdict(CODINGS[coding](body), coding, cuts=cuts), verdict(body)
+    assert found == plain or {found, plain} <= {Forbidden, BadRequest}  # by which of two reasons comes first
 
 
 @pytest.mark.parametrize("coding", [b"", b"gzip", b"deflate", b"br", b"zstd"])

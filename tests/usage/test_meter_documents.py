@@ -8,7 +8,7 @@ import tracemalloc
 import brotli
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from spoken import (
     CHAT,
@@ -128,7 +128,13 @@ values = st.recursive(
 documents = st.dictionaries(keys, values, max_size=7)
 
 
+SMALL = {"prompt_tokens": 3, "total_tokens": 3}
+
+
 @given(documents, st.sampled_from(list(Dialect)), st.booleans(), st.booleans())
+@example({"service_tier": "claude", "content": {"service_tier": "x"}, "usage": SMALL}, OPENAI, False, False)
+@example({"usage": SMALL, "service_tier": "claude", "content": {"usage": 1}}, OPENAI, False, False)
+@example({"content": [], "model": "claude", "é": {"model": "x"}, "usage": SMALL}, OPENAI, False, False)
 def test_any_document_reads_as_if_all_of_it_had_been_parsed(document, dialect, spaced, plain):
     separators = (" , ", " : ") if spaced else (",", ":")
     raw = json.dumps(document, separators=separators, ensure_ascii=not plain).encode()

@@ -326,6 +326,15 @@ def test_what_the_server_used_beside_the_answer_is_added():
     assert reading == MESSAGE_READING._replace(tokens=Tokens(41, 4060, 780 - 402, 402, 128))
 
 
+@pytest.mark.parametrize("wrong", [-5, "5", 2.0, True, 10**30])
+def test_what_is_wrong_beside_the_answer_makes_it_partial(wrong):
+    beside = [{"type": "compaction", "input_tokens": wrong, "output_tokens": 7}]
+    delta = {**MESSAGE_DELTA, "usage": {"input_tokens": 30, "output_tokens": 88, "iterations": beside}}
+    assert read(ANTHROPIC, sse(MESSAGE_START), sse(delta)) == MESSAGE_READING._replace(
+        tokens=Tokens(21, 4000, 300, 400, 95), metering="partial"
+    )
+
+
 def test_a_tier_is_what_the_provider_says_it_was():
     created = {"type": "response.created", "response": BLANK_RESPONSE}
     assert read(OPENAI, sse(created), sse(RESPONSE_COMPLETED)).tier == "default"
@@ -441,6 +450,23 @@ def test_an_event_that_cannot_be_read_makes_it_partial(broken):
     assert read(ANTHROPIC, broken) == UNMETERED
 
 
+def test_an_event_of_a_type_that_tells_nothing_is_not_parsed():
+    other = (
+        b'data: {"type":"content_block_start","content_block":{"input":{"usage":' + b"[" * 100_000 + b"\n\n"
+    )
+    assert read(ANTHROPIC, sse(MESSAGE_START) + other + sse(MESSAGE_DELTA)) == MESSAGE_READING
+
+
+def test_an_error_before_figures_that_cannot_be_read_is_not_the_whole_truth():
+    error = sse({"type": "error", "error": {"type": "x"}})
+    assert read(ANTHROPIC, error + BROKEN[0]) == UNMETERED
+
+
+def test_last_figures_without_output_are_not_the_last():
+    silent = {**MESSAGE_DELTA, "usage": {"input_tokens": 21}}
+    assert read(ANTHROPIC, sse(MESSAGE_START), sse(silent)).metering == "partial"
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -481,6 +507,19 @@ def test_a_line_without_end_is_not_kept():
         assert now < MIB // 8
         meter.take(b"\n\n" + sse(MESSAGE_DELTA))
         assert meter.close(whole=True) == reading
+
+
+def test_a_stream_may_be_of_any_length():
+    """What is held of its lines is bounded for each of them, not for all together."""
+    event = sse({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "words " * 2000}})
+    meter = metering(ANTHROPIC)
+    meter.take(sse(MESSAGE_START))
+    for _ in range(1000):
+        for piece in (event[:10_000], event[10_000:]):
+            meter.take(piece)
+            meter.look()
+    meter.take(sse(MESSAGE_DELTA))
+    assert meter.close(whole=True) == MESSAGE_READING
 
 
 def test_a_long_line_is_joined_once():

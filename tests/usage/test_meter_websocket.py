@@ -126,5 +126,7 @@ def test_no_message_raises(junk, message, at):
 
 
 def test_what_a_delta_says_is_not_parsed():
-    """It is known by its type: what follows may be of any size, or no JSON at all."""
+    """It is known by the type that stands first: what follows may be of any size, or no JSON at all."""
+    twice = b'{"type":"response.output_text.delta","type":"response.completed","response":{}}'
+    assert read_event(twice).kind == "other"
     assert read_event(b'{"type":"response.output_text.delta","delta":' + b"[" * 10_000_000).kind == "other"

@@ -1,4 +1,4 @@
-"""Content codings are undone however their bytes are cut, within bounds, and nothing sloppy passes for one."""
+"""Content codings are undone however their bytes are cut, within bounds; nothing sloppy passes for one."""
 
 import gzip
 import itertools
@@ -211,7 +211,7 @@ def test_a_window_that_needs_much_memory_is_an_error():
     packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     packed = packer.compress(random.Random(4).randbytes(17 * MIB)) + packer.flush()
     with pytest.raises(CodingError):
-        undone(b"zstd", [packed])
+        undone(b"zstd", [packed[at : at + MIB] for at in range(0, len(packed), MIB)])
 
 
 # What is not exactly the coding
@@ -236,9 +236,20 @@ def test_nothing_may_follow_the_end(coding, together):
             undone(coding, [packed + junk] if together else [packed, junk])
 
 
-def test_nothing_may_follow_raw_deflate_either():
-    with pytest.raises(CodingError):
-        undone(b"deflate", [deflate(b"words", -15) + b"x"])
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [
+        (b"deflate", deflate(b"words", 15)),
+        (b"deflate", deflate(b"words", -15)),
+        (b"br", brotli.compress(b"words")),
+    ],
+    ids=["zlib", "raw", "br"],
+)
+def test_some_codings_have_one_member_only(coding, packed):
+    assert undone(coding, [packed]) == b"words"
+    for pieces in ([packed + packed], [packed, packed], [packed, b"x"]):
+        with pytest.raises(CodingError):
+            undone(coding, pieces)
 
 
 @CODINGS

@@ -88,6 +88,25 @@ def test_a_member_that_is_a_string_is_found_behind_others_that_are_no_objects(do
         assert json.loads(b'"' + found[1] + b'"') == value
 
 
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b'{"usage":"x","a":1}', b"x"),
+        (b' { "a" : null , "b":"\\"","c":-1.5e9,\n"usage" : "x"', b"x"),
+        (b'{"usage":"","usage":"y"}', b""),
+        (b'{"usage":"\\u0078"}', None),
+        (b'{"usage":1,"a":"x"}', None),
+        (b'{"a":{"usage":"x"}}', None),
+        (b'{"a":["usage","x"],"usage":"x"}', None),
+        (b'{"a":"usage","usage":"x"}', b"x"),
+        (b'["usage","x"]', None),
+    ],
+)
+def test_a_string_is_the_outermost_objects_or_none(raw, value):
+    found = TO_KEY(raw)
+    assert (found and found[1]) == value
+
+
 @given(objects, objects, written)
 def test_a_string_inside_another_member_is_found(outer, inner, how):
     document = {**{name: value for name, value in outer.items() if name != "answer"}, "answer": inner}

@@ -55,11 +55,11 @@ class ClaudeApi:
         for field in ("model", "max_tokens", "messages"):
             if field not in body:
                 return _error(400, "invalid_request_error", f"{field}: Field required")
-        model, count = str(body["model"]), tokens_in(raw)
+        model, prompt = str(body["model"]), claude.prompt_usage(raw)
         if body.get("stream") is True:
-            events = claude.message_events(model, count)
+            events = claude.message_events(model, prompt)
             return await stream(request, self._fields(), events, pace_s=self._pace_s)
-        return web.json_response(claude.message(model, count), headers=self._fields())
+        return web.json_response(claude.message(model, prompt), headers=self._fields())
 
     async def _count_tokens(self, _request: web.Request, raw: bytes) -> web.StreamResponse:
         return web.json_response({"input_tokens": tokens_in(raw)}, headers=self._fields())

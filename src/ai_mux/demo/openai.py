@@ -2,7 +2,7 @@
 
 A streamed response is the whole sequence that Codex and the SDKs expect, usage
 figures included, and the same events go over a WebSocket; the plain one holds the
-same text and figures.
+same text and figures. Of a long prompt half counts as read from the cache.
 """
 
 import secrets
@@ -13,6 +13,8 @@ from typing import Final
 from ai_mux.demo.words import TEXT, WORDS, Json, new_id, sse, tokens_in
 
 MODELS: Final = ("gpt-5.5", "gpt-5.5-mini")
+# OpenAI, "Prompt caching": prompts of 1024 tokens or more, by themselves.
+_CACHED_FROM: Final = 1024
 
 # Responses
 
@@ -94,6 +96,7 @@ def _blank_response(asked: Json) -> Json:
         "parallel_tool_calls": True,
         "previous_response_id": asked.get("previous_response_id"),
         "reasoning": {"effort": None, "summary": None},
+        "service_tier": "default",
         "store": asked.get("store") is not False,
         "temperature": 1.0,
         "text": {"format": {"type": "text"}},
@@ -118,11 +121,15 @@ def _completed(blank: Json, output: list[Json], input_tokens: int) -> Json:
 def _usage(input_tokens: int, output_tokens: int) -> Json:
     return {
         "input_tokens": input_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": _cached(input_tokens)},
         "output_tokens": output_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": input_tokens + output_tokens,
     }
+
+
+def _cached(input_tokens: int) -> int:
+    return input_tokens // 2 if input_tokens >= _CACHED_FROM else 0
 
 
 def _codex_model(name: str, place: int) -> Json:
@@ -165,6 +172,8 @@ def chat_completion(model: str, input_tokens: int) -> Json:
 def chat_events(model: str, input_tokens: int, *, include_usage: bool) -> Iterator[bytes]:
     """Yield the chunks of a streamed chat completion, one word each, and the end mark."""
     frame = _chat(model, "chat.completion.chunk")
+    if include_usage:
+        frame["usage"] = None
     deltas: list[tuple[Json, str | None]] = [({"role": "assistant", "content": ""}, None)]
     deltas += [({"content": word}, None) for word in WORDS]
     deltas += [({}, "stop")]
@@ -184,6 +193,8 @@ def _chat_usage(input_tokens: int) -> Json:
     output_tokens = tokens_in(TEXT)
     return {
         "prompt_tokens": input_tokens,
+        "prompt_tokens_details": {"cached_tokens": _cached(input_tokens), "audio_tokens": 0},
         "completion_tokens": output_tokens,
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
         "total_tokens": input_tokens + output_tokens,
     }

@@ -26,7 +26,7 @@ from ai_mux.logs import Outcome
 from ai_mux.proxy.admission import admit, check_provider, identify, is_probe, presented_token
 from ai_mux.proxy.conversation import Conversation
 from ai_mux.proxy.models import ModelScan
-from ai_mux.proxy.request import Request, asked_model
+from ai_mux.proxy.request import Request
 from ai_mux.proxy.routes import USAGE, Admitted, Gateway, prefix_of
 from ai_mux.proxy.tunnel import Tunnel
 from ai_mux.proxy.upstream import Downstream, UpstreamConnection
@@ -100,8 +100,7 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         _begin_account(request, server, user, admitted)  # and is there something left for it?
         if user.models is not None and request.head.length:
             await _examine(request, client, user.models)
-        if server.draining:
-            raise Unavailable("This server is stopping. Try again.", retry_after_s=1)
+        _check_running(server)
         tokens = admitted.route.tokens
         credential = tokens.fresh()
         if credential is None:
@@ -183,6 +182,11 @@ async def _answer_usage(request: Request, client: Client, server: "Server", user
 def _check_beginning(request: Request) -> None:
     if request.refusal is not None:  # the body's first bytes, which came with the head
         raise request.refusal
+
+
+def _check_running(server: "Server") -> None:
+    if server.draining:
+        raise Unavailable("This server is stopping. Try again.", retry_after_s=1)
 
 
 def _begin_account(request: Request, server: "Server", user: User, admitted: Admitted) -> None:
@@ -365,8 +369,7 @@ def _begin_metering(request: Request, response: ResponseHead) -> None:
     """Let a meter see what the response uses, if it uses anything; note what the request asks for."""
     if request.lease is None or not request.gateway.metered:
         return
-    if not request.model:
-        request.model = asked_model(request.upload.beginning)
+    request.note_model()
     if 200 <= response.status < 300:
         request.meter = meter_for(
             request.gateway.dialect(request.head.path),
@@ -386,6 +389,8 @@ def _refuse(request: Request, client: Client, server: "Server", error: RequestEr
     if request.status:
         return "cut"
     path = request.head.path
+    if request.admitted is not None and not request.admitted.free:
+        request.note_model()
     told = error_answer(
         error, request.gateway.dialect(path), request.id, to_head=request.head.method == b"HEAD"
     )

@@ -10,6 +10,7 @@ from ai_mux.proxy.upstream import UpstreamConnection
 from ai_mux.usage.limiter import Lease
 from ai_mux.usage.meter import Meter
 from ai_mux.users import User
+from ai_mux.wire.codings import CodingError, decoder
 from ai_mux.wire.http1 import RequestHead
 
 # Clients write the model among the first members. It is only noted here, for a response that does
@@ -17,6 +18,8 @@ from ai_mux.wire.http1 import RequestHead
 _MODEL: Final = b'"model"'
 _MODEL_VALUE: Final = re.compile(rb'\s*:\s*"([!#-\[\]-~]{1,128})"')
 _BEGINNING_BYTES: Final = 64 * 1024
+_PACKED_BYTES: Final = 16 * 1024
+_UNPACKED_BYTES: Final = 1024 * 1024
 
 
 def asked_model(beginning: bytes) -> str:
@@ -24,6 +27,15 @@ def asked_model(beginning: bytes) -> str:
     at = beginning.find(_MODEL, 0, _BEGINNING_BYTES)
     value = None if at < 0 else _MODEL_VALUE.match(beginning, at + len(_MODEL))
     return "" if value is None else value[1].decode("ascii")
+
+
+def unpacked(beginning: bytes, content_encoding: bytes) -> bytes:
+    """Return what the beginning of a packed body stands for; nothing where it cannot be unpacked."""
+    try:
+        undoing = decoder(content_encoding, limit=_UNPACKED_BYTES)
+        return beginning if undoing is None else undoing.feed(beginning[:_PACKED_BYTES])
+    except CodingError:
+        return b""
 
 
 class Request:
@@ -110,6 +122,14 @@ class Request:
         """Note what the client is told, and when."""
         self.status = status
         self.head_at = now
+
+    def note_model(self) -> None:
+        """Note the model that the body asks for, as far as its beginning shows; it may be dropped then."""
+        if self.model:
+            return
+        beginning = self.upload.beginning
+        coding = self.head.fields.get(b"content-encoding")
+        self.model = asked_model(unpacked(beginning, coding) if coding and beginning else beginning)
 
     def hang_up(self) -> None:
         """Leave the present upstream connection, which then serves nobody again."""

@@ -201,7 +201,7 @@ _STRETCH_OF_HOURS: Final = (
 )
 _SPENT: Final = f"""
     SELECT user, {_STRETCH} AS at, {_OF_ROWS}
-        WHERE ended_at >= :recent_s AND ended_at <= :near_s GROUP BY 1, 2
+        WHERE ended_at >= :recent_s AND ended_at < :near_s GROUP BY 1, 2
     UNION ALL
     SELECT user, {_STRETCH_OF_HOURS} AS at, {_OF_HOURS}
         WHERE hour >= :first AND hour < :recent OR hour >= :far AND hour < :end GROUP BY 1, 2
