@@ -93,16 +93,50 @@ def switched(seq: int) -> bytes:
 
 # Frames
 
-_MESSAGE: Final = b'{"type":"response.output_text.delta","delta":"%b","sequence_number":%06d,"t":%020d}'
-_MESSAGE_FILL: Final = traffic.EVENT_BYTES - len(_MESSAGE % (b"", 0, 0))
+_MESSAGE: Final = b'{"type":"%b","delta":"%b","sequence_number":"%06d","t":"%020d"}'
+_DELTA: Final = b"response.output_text.delta"
+# What a client may say while a response runs.
+_SAID: Final = b"response.processed"
+_MESSAGE_FILL: Final = traffic.EVENT_BYTES - len(_MESSAGE % (_DELTA, b"", 0, 0))
+_SAID_FILL: Final = traffic.EVENT_BYTES - len(_MESSAGE % (_SAID, b"", 0, 0))
 _HEADER: Final = bytes((_TEXT, _LONGER)) + traffic.EVENT_BYTES.to_bytes(2)
 FRAME_BYTES: Final = len(_HEADER) + traffic.EVENT_BYTES
-_T_AT: Final = FRAME_BYTES - len(b"}") - 20
+_T_AT: Final = FRAME_BYTES - len(b'"}') - 20
+
+_CREATE: Final = b'{"type":"response.create","model":"gpt-5.5","input":"%b","store":false,"seq":%d}'
+_CREATE_FILL: Final = 512  # of a prompt, some words are enough: what is measured comes behind it
+_RESPONSE: Final = b'{"type":"%b","response":{"id":"resp_%010d","status":"%b","model":"gpt-5.5","usage":%b}}'
+_USAGE: Final = (
+    b'{"input_tokens":%d,"input_tokens_details":{"cached_tokens":%d},"output_tokens":%d,'
+    b'"output_tokens_details":{"reasoning_tokens":%d},"total_tokens":%d}'
+)
+
+
+def usage(seq: int) -> traffic.Usage:
+    """Return what the response in this tunnel used."""
+    return traffic.usage(seq)._replace(cache_write_5m=0, cache_write_1h=0)
+
+
+def beginning(seq: int) -> bytes:
+    """Return the frame in which the provider says that a response has begun."""
+    return _text(_RESPONSE % (b"response.created", seq, b"in_progress", b"null"))
+
+
+def ending(seq: int) -> bytes:
+    """Return the frame in which the provider says what the response was, and what it used."""
+    fresh, cached, _, _, output = usage(seq)
+    prompt = fresh + cached  # what was read from a cache is part of it
+    used = _USAGE % (prompt, cached, output, output // 2, prompt + output)
+    return _text(_RESPONSE % (b"response.completed", seq, b"completed", used))
+
+
+def _text(payload: bytes) -> bytes:
+    return bytes((_TEXT, _LONGER)) + len(payload).to_bytes(2) + payload
 
 
 def from_provider(seq: int, n: int, sent_ns: int) -> bytes:
     """Return frame ``n``, of ``FRAME_BYTES``, written at ``sent_ns`` of the monotonic clock."""
-    return _HEADER + _MESSAGE % (traffic.text(seq * 53 + n * 7, _MESSAGE_FILL), n, sent_ns)
+    return _HEADER + _MESSAGE % (_DELTA, traffic.text(seq * 53 + n * 7, _MESSAGE_FILL), n, sent_ns)
 
 
 def sent_ns(received: bytes) -> int:
@@ -130,9 +164,19 @@ def is_answered(n: int) -> bool:
 
 
 def from_client(seq: int, n: int) -> bytes:
-    """Return what the client says when it hears frame ``n``: a masked frame of the same length."""
-    payload = _MESSAGE % (traffic.text(seq * 41 + n * 11, _MESSAGE_FILL), n, seq)
-    return _masked(seq + n, bytes((_TEXT, _MASKED | _LONGER)) + traffic.EVENT_BYTES.to_bytes(2), payload)
+    """Return what the client says when it hears frame ``n``: a masked frame with as long a payload."""
+    payload = _MESSAGE % (_SAID, traffic.text(seq * 41 + n * 11, _SAID_FILL), n, seq)
+    return _masked(seq + n, _said_header(payload), payload)
+
+
+def asking(seq: int) -> bytes:
+    """Return the frame in which the client asks for a response."""
+    payload = _CREATE % (traffic.text(seq * 31, _CREATE_FILL), seq)
+    return _masked(seq, _said_header(payload), payload)
+
+
+def _said_header(payload: bytes) -> bytes:
+    return bytes((_TEXT, _MASKED | _LONGER)) + len(payload).to_bytes(2)
 
 
 def last_of_client(seq: int) -> bytes:
@@ -143,7 +187,7 @@ def last_of_client(seq: int) -> bytes:
 def all_of_client(seq: int, frames: int) -> bytes:
     """Return what the client sends in a tunnel of so many frames, from the handshake to its end."""
     said = (from_client(seq, n) for n in range(1, frames + 1) if is_answered(n))
-    return b"".join((*said, last_of_client(seq)))
+    return b"".join((asking(seq), *said, last_of_client(seq)))
 
 
 def _masked(seq: int, header: bytes, payload: bytes) -> bytes:

@@ -16,7 +16,8 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import add
 from typing import Final, TypeVar, cast
 
 import traffic
@@ -31,6 +32,25 @@ class WrongAnswer(Exception):
     """A proxy answered something else than the provider did, or nothing."""
 
 
+@dataclass(slots=True, kw_only=True)
+class Carried:
+    """What a proxy has carried since it was started, by the clients' count.
+
+    Attributes:
+        requests: Those that were sent, and of tunnels the responses that were asked for.
+        unread: Those that said nothing of what they used before their client left.
+        used: What the others said.
+    """
+
+    requests: int = 0
+    unread: int = 0
+    used: traffic.Usage = traffic.Usage()
+
+    def add(self, used: traffic.Usage) -> None:
+        """Count what was said."""
+        self.used = traffic.Usage(*map(add, self.used, used))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Where requests go.
@@ -41,6 +61,7 @@ class Target:
         tunnel: The request target for a WebSocket; None where none can pass.
         token: What the client presents.
         tls: How to speak TLS to it; None for plain HTTP.
+        carried: Counts what went there.
     """
 
     port: int
@@ -48,6 +69,7 @@ class Target:
     tunnel: str | None
     token: str
     tls: ssl.SSLContext | None = None
+    carried: Carried = field(default_factory=Carried)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +117,14 @@ class Client(asyncio.Protocol):
     Attributes:
         finished: Done when this client's work is; holds a ``WrongAnswer`` when it failed.
         gone: Done when the connection is closed.
+        carried: Counts what went to the target.
     """
 
     def __init__(self, target: Target) -> None:
         self._path = target.path.encode()
         self._host = f"127.0.0.1:{target.port}".encode()
         self._token = target.token.encode()
+        self.carried = target.carried
         self._seq = 0
         self._received = b""
         self._transport: asyncio.Transport
@@ -127,6 +151,7 @@ class Client(asyncio.Protocol):
             path=self._path, host=self._host, token=self._token, task=task % seq, seq=seq, length=len(body)
         )
         self._received = b""
+        self.carried.requests += 1
         self._transport.write(head + body)
 
     def content(self) -> bytes | None:
@@ -241,6 +266,7 @@ class _Exchanges(Client):
         if content != expected:
             self.fail(f"another body than the provider's: {content[:200]!r}")
             return
+        self.carried.add(traffic.usage(self._seq))
         batch.latencies_ns.append(time.perf_counter_ns() - self._sent_ns)
         self._next()
 

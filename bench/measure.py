@@ -75,7 +75,7 @@ def running(
 
     Its output goes to ``log``. Raises NotStarted.
     """
-    with log.open("wb") as output, _on(core):
+    with log.open("wb") as output, on_core(core):
         began = time.perf_counter()
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(environment)
@@ -93,7 +93,7 @@ def running(
 
 
 @contextmanager
-def _on(core: int) -> Iterator[None]:
+def on_core(core: int) -> Iterator[None]:
     """Start children on ``core``: they inherit ours, so that none of their threads was ever elsewhere."""
     ours = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})

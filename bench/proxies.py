@@ -1,5 +1,8 @@
 """The programs that are compared: how each is configured and started.
 
+ai-mux runs as it is shipped, and with everything on that counts: meter, ledger, limits
+far away from being reached, and the listener for metrics.
+
 All do comparable work: take off ``/claude``, set Authorization and Host, keep
 upstream connections alive, stream without buffering, write a log line a request
 to a file, and verify a TLS upstream against the same authority. ai-mux and nginx also
@@ -20,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import ledger
 import traffic
-from load import Target
+from load import Target, WrongAnswer
 from measure import Process, free_port, running
 
 _HERE: Final = Path(__file__).parent
@@ -75,10 +79,13 @@ class Proxy:
     Attributes:
         name: As the table shows it.
         engine: For ai-mux, the value of AI_MUX_ENGINE; None for the one it chooses.
+        counts: For ai-mux, with meter, ledger, limits and metrics. What its ledger holds in the end is
+            compared with what was sent.
     """
 
     name: str
     engine: str | None = None
+    counts: bool = True
 
     @property
     def relays_tunnels(self) -> bool:
@@ -87,11 +94,14 @@ class Proxy:
 
     @contextmanager
     def started(self, place: Place, *, tls: bool) -> Iterator[tuple[Target, Process]]:
-        """Run the program in front of the upstream. Raises NotStarted."""
+        """Run the program in front of the upstream. Raises NotStarted and, for its ledger, WrongAnswer."""
         port = free_port()
         home = place.directory / f"{self.name}-{port}"
         home.mkdir(mode=0o700)
-        command, environment = _COMMANDS[self.name.partition(" ")[0]](home, port, place, tls)
+        kind = self.name.partition(" ")[0]
+        command, environment = _COMMANDS[kind](home, port, place, tls)
+        if not self.counts:
+            _count_nothing(home / "config.json")
         if self.engine:
             environment["AI_MUX_ENGINE"] = self.engine
         with running(
@@ -104,6 +114,11 @@ class Proxy:
                 token=traffic.USER_TOKEN,
             )
             yield target, process
+        if kind == "ai-mux" and self.counts:  # it has ended, and so has written all
+            try:
+                ledger.check(home / "state", target.carried)
+            except WrongAnswer as error:
+                raise WrongAnswer(f"{self.name}: {error}") from error
 
 
 _Command = tuple[list[str], dict[str, str]]
@@ -122,7 +137,8 @@ def _ai_mux(home: Path, port: int, place: Place, tls: bool) -> _Command:
             {"name": "claude", "base_url": origin, **common},
             {"name": "chatgpt", "base_url": origin + _BACKEND, **common},
         ],
-        "users": [{"name": "bench", "token": traffic.USER_TOKEN}],
+        "users": [{"name": "bench", "token": traffic.USER_TOKEN, "limits": _LIMITS}],
+        "admin": {"listen": f"127.0.0.1:{free_port()}"},
     }
     expires_at = int(time.time()) + 30 * 86400
     claude = {
@@ -141,6 +157,24 @@ def _ai_mux(home: Path, port: int, place: Place, tls: bool) -> _Command:
     _private(home / "state" / "chatgpt" / "auth.json", json.dumps(chatgpt))
     command = [sys.executable, "-m", "ai_mux", "--config", str(home / "config.json")]
     return command, _ENVIRONMENT | {"HOME": str(home)}
+
+
+# Each is looked at with every request, and none is reached. Two windows on requests, as they are
+# set against bursts and against the long run.
+_LIMITS: Final = {
+    "concurrent": 100_000,
+    "requests": ["100M/min", "900G/day"],
+    "tokens": ["900000G/day"],
+    "cost": ["$900M/week"],
+}
+
+
+def _count_nothing(path: Path) -> None:
+    """Take out of a configuration of ai-mux's all that counts."""
+    config = json.loads(path.read_text())
+    del config["admin"], config["users"][0]["limits"]
+    config["usage"] = {"enabled": False}
+    path.write_text(json.dumps(config))
 
 
 def _private(path: Path, text: str) -> None:

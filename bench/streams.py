@@ -100,6 +100,7 @@ class Stream(Paced):
         self._body = _Dechunker()
         self._in_body = False
         self._content = b""
+        self._begun = False
 
     def ask(self, pace: bytes) -> None:
         """Send the small request."""
@@ -121,7 +122,19 @@ class Stream(Paced):
 
     def _events(self, content: bytes, now_ns: int) -> None:
         content = self._content + content
-        while len(content) >= traffic.EVENT_BYTES:
+        if not self._begun:
+            beginning = traffic.stream_beginning(self._seq)
+            if len(content) < len(beginning):
+                self._content = content
+                return
+            if not content.startswith(beginning):
+                self.fail(f"another beginning than the provider's: {content!r}")
+                return
+            content = content[len(beginning) :]
+            self._begun = True
+            self.carried.add(traffic.usage(self._seq)._replace(output=traffic.BEGUN_OUTPUT))
+            self.heard(0, now_ns)
+        while len(content) >= traffic.EVENT_BYTES and not self.is_at_end:
             received, content = content[: traffic.EVENT_BYTES], content[traffic.EVENT_BYTES :]
             sent_ns = traffic.sent_ns(received)
             if received != traffic.event(self._seq, self._count, sent_ns):
@@ -130,6 +143,11 @@ class Stream(Paced):
             self.heard(sent_ns, now_ns)
         self._content = content
         if self._body.ended:
+            if content != traffic.stream_ending(self._seq):
+                self.fail(f"another end than the provider's: {content!r}")
+                return
+            output = traffic.usage(self._seq).output - traffic.BEGUN_OUTPUT
+            self.carried.add(traffic.Usage(output=output))
             self.finished.set_result(None)
 
 

@@ -8,13 +8,16 @@ Rule 2: both ends can work out what the other must have sent, from the sequence
 number alone. So every byte of every body is compared, and a proxy that
 cuts, mixes or invents cannot look fast.
 
-Rule 3: a task fits into one field, ``X-Bench``, which every proxy passes on:
+Rule 3: what looks like JSON is JSON, and every answer says what it used, other figures each
+time: a proxy that counts has something to read, and what it wrote down can be compared.
+
+Rule 4: a task fits into one field, ``X-Bench``, which every proxy passes on:
 ``json SEQ``, ``upload SEQ``, ``sse SEQ EVENTS INTERVAL_MS PHASE_MS`` and ``facts 0``.
 ``frames`` adds ``ws``, which has the numbers of ``sse``.
 """
 
 import random
-from typing import Final
+from typing import Final, NamedTuple
 
 # Made-up credentials, which look it. The first is what a user of the proxy
 # holds, the second what the proxy must put in its place.
@@ -37,6 +40,11 @@ _WORDS = tuple(
 _TEXT: Final = " ".join(_CHANCE.choices(_WORDS, k=6000)).encode()
 _WINDOW: Final = len(_TEXT) - max(REQUEST_BODY_BYTES, ANSWER_BODY_BYTES)
 UPLOAD_BODY: Final = _CHANCE.randbytes(UPLOAD_BYTES)
+
+
+def mixed(seq: int) -> int:
+    """Return 32 bits that look unlike those of the next number (Knuth's multiplicative hash)."""
+    return seq * 2654435761 & 0xFFFFFFFF
 
 
 # What the client says
@@ -90,6 +98,45 @@ def request_body(seq: int) -> bytes:
 
 
 # What the provider answers
+
+
+class Usage(NamedTuple):
+    """What one answer used: tokens, by the kinds that a ledger tells apart."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    output: int = 0
+
+
+def usage(seq: int) -> Usage:
+    """Return what the answer with this number used. A figure has as many digits in each."""
+    odd = mixed(seq)
+    return Usage(
+        1000 + odd % 9000,
+        10_000 + seq * 7 % 90_000,
+        1000 + odd // 9000 % 9000,
+        1000 + seq * 11 % 9000,
+        1000 + seq * 13 % 9000,
+    )
+
+
+BEGUN_OUTPUT: Final = 1
+"""What a stream's first event says of output, before there is any."""
+
+# As Anthropic's API writes it.
+_USAGE: Final = (
+    b'"usage":{"input_tokens":%d,"cache_creation_input_tokens":%d,"cache_read_input_tokens":%d,'
+    b'"cache_creation":{"ephemeral_5m_input_tokens":%d,"ephemeral_1h_input_tokens":%d},'
+    b'"output_tokens":%d,"service_tier":"standard"}'
+)
+
+
+def _usage_object(used: Usage) -> bytes:
+    fresh, read, written_5m, written_1h, output = used
+    return _USAGE % (fresh, written_5m + written_1h, read, written_5m, written_1h, output)
+
 
 # Field names as Anthropic's API is seen to send them. Limits, ids, times and
 # utilisation change with each answer; the rest does not in life either.
@@ -147,27 +194,61 @@ _ANSWER_START: Final = (
     b'{"id":"msg_%010d","type":"message","role":"assistant","model":"claude-sonnet-4-5",'
     b'"content":[{"type":"text","text":"'
 )
-_ANSWER_END: Final = b'"}],"stop_reason":"end_turn","usage":{"input_tokens":%8d,"output_tokens":%8d}}'
-_ANSWER_FILL: Final = ANSWER_BODY_BYTES - len(_ANSWER_START % 0) - len(_ANSWER_END % (0, 0))
+_ANSWER_END: Final = b'"}],"stop_reason":"end_turn",%b}'
+_ANSWER_FILL: Final = (
+    ANSWER_BODY_BYTES - len(_ANSWER_START % 0) - len(_ANSWER_END % b"") - len(_usage_object(usage(0)))
+)
 
 
 def answer_body(seq: int) -> bytes:
     """Return the body, of ``ANSWER_BODY_BYTES``, that answers the small request with this number."""
-    tokens = 10**7 + mixed(seq) % 10**7, 10**7 + seq % 10**7
-    return b"".join((_ANSWER_START % seq, text(seq * 53, _ANSWER_FILL), _ANSWER_END % tokens))
+    end = _ANSWER_END % _usage_object(usage(seq))
+    return b"".join((_ANSWER_START % seq, text(seq * 53, _ANSWER_FILL), end))
 
 
 def upload_answer_body(seq: int) -> bytes:
     """Return the body that answers an upload which arrived whole."""
-    return b'{"id":"msg_%010d","received":%d}' % (seq, UPLOAD_BYTES)
+    return b'{"id":"msg_%010d","model":"claude-sonnet-4-5","received":%d,%b}' % (
+        seq,
+        UPLOAD_BYTES,
+        _usage_object(usage(seq)),
+    )
+
+
+_BEGINNING: Final = (
+    b"event: message_start\n"
+    b'data: {"type":"message_start","message":{"id":"msg_%010d","type":"message","role":"assistant",'
+    b'"model":"claude-sonnet-4-5","content":[],"stop_reason":null,"stop_sequence":null,%b}}\n\n'
+    b"event: content_block_start\n"
+    b'data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}\n\n'
+)
+_ENDING: Final = (
+    b"event: content_block_stop\n"
+    b'data: {"type":"content_block_stop","index":0}\n\n'
+    b"event: message_delta\n"
+    b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},'
+    b'"usage":{"output_tokens":%d}}\n\n'
+    b"event: message_stop\n"
+    b'data: {"type":"message_stop"}\n\n'
+)
+
+
+def stream_beginning(seq: int) -> bytes:
+    """Return what a stream says before its paced events."""
+    return _BEGINNING % (seq, _usage_object(usage(seq)._replace(output=BEGUN_OUTPUT)))
+
+
+def stream_ending(seq: int) -> bytes:
+    """Return what a stream says behind them."""
+    return _ENDING % usage(seq).output
 
 
 _EVENT: Final = (
     b"event: content_block_delta\n"
-    b'data: {"type":"content_block_delta","delta":{"text":"%b"},"n":%06d,"t":%020d}\n\n'
+    b'data: {"type":"content_block_delta","delta":{"text":"%b"},"n":"%06d","t":"%020d"}\n\n'
 )
 _EVENT_FILL: Final = EVENT_BYTES - len(_EVENT % (b"", 0, 0))
-_T_AT: Final = EVENT_BYTES - len(b"}\n\n") - 20
+_T_AT: Final = EVENT_BYTES - len(b'"}\n\n') - 20
 
 
 def event(seq: int, n: int, sent_ns: int) -> bytes:
@@ -192,8 +273,3 @@ def text(at: int, size: int) -> bytes:
     """Return ``size`` bytes of words, others for each ``at``."""
     at %= _WINDOW
     return _TEXT[at : at + size]
-
-
-def mixed(seq: int) -> int:
-    """Return 32 bits that look unlike those of the next number (Knuth's multiplicative hash)."""
-    return seq * 2654435761 & 0xFFFFFFFF

@@ -15,6 +15,7 @@ class Tunnel(Paced):
         self._path = (target.tunnel or "").encode()
         self._in_tunnel = False
         self._said = 0
+        self._begun = False
 
     def ask(self, pace: bytes) -> None:
         """Send the handshake."""
@@ -39,7 +40,21 @@ class Tunnel(Paced):
                 self.fail(f"no tunnel: {head[:500]!r}")
                 return
             self._in_tunnel = True
-        while len(received) >= frames.FRAME_BYTES:
+            self._say(frames.asking(self._seq))
+            self.carried.requests += 1
+            self.carried.unread += 1  # until it says what it used
+        if not self._begun:
+            beginning = frames.beginning(self._seq)
+            if len(received) < len(beginning):
+                self._received = received
+                return
+            if not received.startswith(beginning):
+                self.fail(f"another beginning than the provider's: {received!r}")
+                return
+            received = received[len(beginning) :]
+            self._begun = True
+            self.heard(0, now_ns)
+        while len(received) >= frames.FRAME_BYTES and not self.is_at_end:
             frame, received = received[: frames.FRAME_BYTES], received[frames.FRAME_BYTES :]
             if not self._take(frame, now_ns):
                 return
@@ -56,16 +71,20 @@ class Tunnel(Paced):
             self.fail(f"another frame than the provider's: {frame!r}")
             return False
         if frames.is_answered(self._count):
-            said = frames.from_client(self._seq, self._count)
-            self._transport.write(said)
-            self._said += len(said)
+            self._say(frames.from_client(self._seq, self._count))
         self.heard(sent_ns, now_ns)
         return True
 
+    def _say(self, said: bytes) -> None:
+        self._transport.write(said)
+        self._said += len(said)
+
     def _close(self, received: bytes) -> None:
         """Answer the provider's close frame, which says whether all that we sent has arrived."""
-        expected = frames.closing(self._said)
+        expected = frames.ending(self._seq) + frames.closing(self._said)
         if received == expected:
+            self.carried.unread -= 1
+            self.carried.add(frames.usage(self._seq))
             self._transport.write(frames.last_of_client(self._seq))
             self.finished.set_result(None)
         elif not expected.startswith(received):

@@ -17,6 +17,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, cast
 
 import aiofastnet
@@ -187,8 +188,8 @@ class Conversation(asyncio.Protocol):
             self._stream(*(int(number) for number in self._task[2:]))
 
     def _stream(self, events: int, interval_ms: int, phase_ms: int) -> None:
-        """Send one event at once, and the others at their times."""
-        first = traffic.chunk(traffic.event(self._seq, 0, time.monotonic_ns()))
+        """Send the beginning at once, and the events at their times."""
+        first = traffic.chunk(traffic.stream_beginning(self._seq))
         self._transport.write(traffic.stream_head(self._seq) + first)
         self._pace = Pace(self._event, self._last, events=events, interval_ms=interval_ms, phase_ms=phase_ms)
 
@@ -196,7 +197,7 @@ class Conversation(asyncio.Protocol):
         self._transport.write(traffic.chunk(traffic.event(self._seq, n, time.monotonic_ns())))
 
     def _last(self) -> None:
-        self._transport.write(traffic.LAST_CHUNK)
+        self._transport.write(traffic.chunk(traffic.stream_ending(self._seq)) + traffic.LAST_CHUNK)
 
 
 class Tunnel(asyncio.Protocol):
@@ -208,15 +209,19 @@ class Tunnel(asyncio.Protocol):
         self._transport = transport
         self._seq = seq
         self._expected = frames.all_of_client(seq, events)
+        self._asked_at = len(frames.asking(seq))
         self._received = 0
-        transport.write(frames.switched(seq) + frames.from_provider(seq, 0, time.monotonic_ns()))
-        self._pace = Pace(self._say, self._end, events=events, interval_ms=interval_ms, phase_ms=phase_ms)
+        self._paced = partial(
+            Pace, self._say, self._end, events=events, interval_ms=interval_ms, phase_ms=phase_ms
+        )
+        self._pace: Pace | None = None
+        transport.write(frames.switched(seq))
 
     def _say(self, n: int) -> None:
         self._transport.write(frames.from_provider(self._seq, n, time.monotonic_ns()))
 
     def _end(self) -> None:
-        self._transport.write(frames.closing(self._received))
+        self._transport.write(frames.ending(self._seq) + frames.closing(self._received))
 
     def data_received(self, data: bytes) -> None:
         """Compare the client's frames."""
@@ -225,12 +230,16 @@ class Tunnel(asyncio.Protocol):
             self._transport.close()
             return
         self._received += len(data)
+        if self._pace is None and self._received >= self._asked_at:
+            self._transport.write(frames.beginning(self._seq))
+            self._pace = self._paced()
         if self._received == len(self._expected):
             self._transport.close()  # both close frames were sent (RFC 6455, section 7.1.1)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Say nothing more."""
-        self._pace.stop()
+        if self._pace is not None:
+            self._pace.stop()
 
 
 def _value(head: bytes, at: int, name: bytes) -> bytes:

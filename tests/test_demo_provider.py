@@ -110,6 +110,23 @@ async def test_a_plain_message_holds_the_same_text(provider, http):
     assert message["usage"]["output_tokens"] > 50
 
 
+@pytest.mark.parametrize("ttl", ["5m", "1h"])
+async def test_a_prompt_with_marks_for_the_cache_is_partly_read_from_it_and_written_to_it(
+    provider, http, ttl
+):
+    part = {"type": "text", "text": "long " * 100, "cache_control": {"type": "ephemeral", "ttl": ttl}}
+    marked = MESSAGE | {"messages": [{"role": "user", "content": [part]}]}
+    _, text = await post(http, f"{provider.claude_url}/v1/messages", marked, claude_fields(provider))
+    usage = json.loads(text)["usage"]
+    other = {"5m": "1h", "1h": "5m"}[ttl]
+    assert usage["cache_read_input_tokens"] > 0
+    assert usage["cache_creation_input_tokens"] > 0
+    assert usage["cache_creation"] == {
+        f"ephemeral_{ttl}_input_tokens": usage["cache_creation_input_tokens"],
+        f"ephemeral_{other}_input_tokens": 0,
+    }
+
+
 async def test_claude_counts_tokens_and_lists_models(provider, http):
     base, fields = provider.claude_url, claude_fields(provider)
     _, counted = await post(http, f"{base}/v1/messages/count_tokens", MESSAGE, fields)
@@ -366,7 +383,14 @@ async def test_the_api_takes_plain_and_stored_responses_and_chat_completions(pro
     *chunks, usage = events(text)
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == TEXT
     assert usage["usage"]["total_tokens"] > 50
+    assert usage["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    assert {chunk["usage"] for chunk in chunks} == {None}
     assert text.endswith("data: [DONE]\n\n")
+
+    long = {"model": "gpt-5.5", "messages": [{"role": "user", "content": "long " * 1000}]}
+    _, text = await post(http, f"{base}/chat/completions", long, fields)
+    usage = json.loads(text)["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] // 2 > 500
 
     async with http.get(f"{base}/models", headers=fields) as response:
         assert (await response.json())["data"][0]["id"] == "gpt-5.5"

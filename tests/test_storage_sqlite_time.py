@@ -45,6 +45,21 @@ def test_what_was_spent_lately_is_told_in_60ths_of_the_window(store):
     ]
 
 
+def test_what_was_spent_long_ago_is_told_in_hours_and_the_first_one_from_when_the_window_begins(store):
+    begin = NOON + HOUR_S / 2
+    store.append([row(at_s=begin + offset) for offset in (-0.5, 0.5, 1799.5, 1800.5)])
+    told = sorted((one.at_s, one.requests) for one in store.spent(begin, begin + 10 * HOUR_S))
+    assert told == [(NOON + HOUR_S, 2), (NOON + 2 * HOUR_S, 1)]
+
+
+def test_what_is_from_the_future_is_from_now_unless_it_is_further_ahead_than_the_window_is_long(store):
+    for hours in (0.1, 0.9, 1.1, 1.9, 2.0, 2.1, 2.9, 3.1, 22.5, 24.1, 1000):
+        store.append([row(at_s=NOON + hours * HOUR_S)])
+    spent = store.spent(NOON - DAY_S, NOON)
+    assert {one.at_s for one in spent} == {NOON}
+    assert sum(one.requests for one in spent) == 9
+
+
 def test_what_used_nothing_counts_as_no_request(store):
     store.append([refused(), unmetered(), row(tokens=NO_TOKENS, metering="none", status=200, cost=None)])
     [spent] = store.spent(NOON - HOUR_S, NOON)
@@ -93,7 +108,7 @@ def test_what_was_spent_is_never_told_too_early_nor_much_too_late(rows, window_s
     # Left out is what was before, and what is further ahead than the window is long.
     for one in left.values():
         assert one.ended_at < now - window_s or one.ended_at > now + window_s - HOUR_S
-        assert one.ended_at <= now or one.ended_at > now + min(window_s, HOUR_S)
+        assert one.ended_at <= now or one.ended_at >= now + min(window_s, HOUR_S)
 
 
 def test_a_window_without_length_has_nothing(store):

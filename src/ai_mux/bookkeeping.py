@@ -21,7 +21,7 @@ from ai_mux.usage.accounting import Accounting
 from ai_mux.usage.ledger import Ledger
 from ai_mux.usage.limiter import Limiter
 from ai_mux.usage.page import page
-from ai_mux.usage.prices import Prices
+from ai_mux.usage.prices import Prices, listed_name
 from ai_mux.usage.store import Spent
 from ai_mux.usage.totals import Totals
 from ai_mux.usage.windows import ProviderWindows
@@ -60,7 +60,7 @@ class Bookkeeping:
             clock=clock,
             log=log,
             limiter=Limiter(clock),
-            totals=Totals(),
+            totals=Totals(listed_name),
             prices=_prices(config),
             ledger=self.ledger,
             audit=self._audit(config.audit),

@@ -262,6 +262,7 @@ async def test_who_does_not_read_does_not_hold_the_stop(parts: Parts):
     async with asyncio.timeout(10):
         await server.stop()
     parts.server = None
+    await eventually(lambda: not server._server._used_at, what="it is let go of")
     wire.close()
 
 

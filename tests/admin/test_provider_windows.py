@@ -199,8 +199,8 @@ def test_a_refusal_that_says_only_that_takes_nothing_away():
 def test_a_new_window_knows_nothing_of_the_one_before():
     windows = ProviderWindows()
     seen({UNIFIED + "5h-utilization": "0.9", UNIFIED + "5h-reset": int(NOW) + 60}, windows=windows)
-    shown = seen({UNIFIED + "5h-reset": int(NOW) + 18_000}, windows=windows, at=NOW + 61)
-    assert shown.windows[0].used is None
+    shown = seen({UNIFIED + "5h-reset": int(NOW) + 18_000}, windows=windows, at=NOW + 1)
+    assert shown.windows == (Window("5h", None, NOW + 18_000, "", NOW + 1),)
 
 
 def test_after_its_end_nobody_knows_what_is_used_of_a_window():

@@ -359,7 +359,11 @@ def test_no_line_is_wider_than_the_terminal_and_no_figure_is_cut(width, encoding
 
 
 def test_into_a_pipe_go_columns_that_awk_splits():
-    text = columns(told(SAMPLE | {"problems": ["a problem"]}, at="here"))
+    one = {
+        "credential": "claude:login",
+        "windows": [{"name": "5h secondary", "used": 0.5, "status": "so so"}],
+    }
+    text = columns(told(SAMPLE | {"problems": ["a problem"], "credentials": [one]}, at="here"))
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert {len(line.split()) for line in lines} == {6}
     assert "# problem: a problem" in text

@@ -4,6 +4,7 @@ from admin.parts import record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ai_mux.usage.prices import Prices, listed_name
 from ai_mux.usage.tally import NO_TOKENS, MicroUsd, Tokens
 from ai_mux.usage.totals import (
     HEAD_BOUNDS_MS,
@@ -59,7 +60,7 @@ def test_strangers_are_counted_by_their_answer_alone():
     assert not list(totals.users())
 
 
-@given(st.lists(st.floats(0, 1e7), max_size=40))
+@given(st.lists(st.floats(0, 1e7) | st.sampled_from(TOTAL_BOUNDS_MS), max_size=40))
 def test_a_bucket_counts_what_took_at_most_so_long(durations_ms):
     totals = Totals()
     for ms in durations_ms:
@@ -94,6 +95,18 @@ def test_a_thousand_invented_models_have_fifty_labels_and_those_of_the_price_tab
     assert len(found) == MOST_OTHER_MODELS + 2
     assert {OTHER, "known", "invented-0"} < found
     assert sum(used.tokens.output for used in totals.models()) == 1002 * 50
+
+
+def test_a_model_of_the_price_table_has_one_label_on_whatever_day_it_was_made():
+    totals = Totals(listed_name)
+    dated = [(model, name) for model in Prices().known() for name in model.names if "#" in name]
+    assert dated
+    for model, name in dated:
+        for digit in "12":
+            made = name.replace("#", digit)
+            totals.add(record(provider=model.provider, model=made), "done")
+            totals.add(record(provider=model.provider, model=made.upper()), "done")
+    assert models(totals) == {model.name for model, _ in dated}
 
 
 def test_ten_thousand_spellings_are_not_remembered():

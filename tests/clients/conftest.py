@@ -58,7 +58,8 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
 
     ``openai`` sends chatgpt's requests to OpenAI's API instead of the subscription's backend.
     ``claude`` and the other keywords, chatgpt's, are settings of those providers; a setting
-    ``api_key`` is written to an ``api_key_file``. Everything ends with the test.
+    ``api_key`` is written to an ``api_key_file``. ``settings`` are keys of the whole configuration.
+    Everything ends with the test.
     """
     async with contextlib.AsyncExitStack() as stack:
 
@@ -68,6 +69,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             tls: ssl.SSLContext | None = None,
             openai: bool = False,
             claude: dict[str, Any] | None = None,
+            settings: dict[str, Any] | None = None,
             **chatgpt: Any,
         ) -> Gateway:
             await provider.start(tls=tls)
@@ -81,11 +83,13 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
                     "token_url": provider.chatgpt_token_url,
                 },
             }
-            for name, settings in (("claude", claude or {}), ("chatgpt", chatgpt)):
-                configured[name] |= {"name": name} | settings
+            for name, more in (("claude", claude or {}), ("chatgpt", chatgpt)):
+                configured[name] |= {"name": name} | more
                 if "api_key" in configured[name]:
                     configured[name]["api_key_file"] = _file(tmp_path, name, configured[name].pop("api_key"))
-            return await stack.enter_async_context(running(tmp_path, providers=list(configured.values())))
+            return await stack.enter_async_context(
+                running(tmp_path, providers=list(configured.values()), settings=settings)
+            )
 
         yield start
 

@@ -67,8 +67,13 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path, *, providers: list[dict[str, Any]]) -> AsyncIterator[Gateway]:
-    """Run ``python -m ai_mux`` with one user and ``directory``/state until the block ends."""
+async def running(
+    directory: Path, *, providers: list[dict[str, Any]], settings: dict[str, Any] | None = None
+) -> AsyncIterator[Gateway]:
+    """Run ``python -m ai_mux`` with one user and ``directory``/state until the block ends.
+
+    ``settings`` are further keys of the configuration, and replace those that stand here.
+    """
     config = directory / "config.json"
     config.touch(0o600)
     config.write_text(json.dumps({
@@ -76,7 +81,7 @@ async def running(directory: Path, *, providers: list[dict[str, Any]]) -> AsyncI
         "state_dir": str(directory / "state"),
         "providers": providers,
         "users": [{"name": "alice", "token": TOKEN}],
-    }))  # fmt: skip
+    } | (settings or {})))  # fmt: skip
     async with _process(config, directory / "gateway.log") as gateway:
         yield gateway
 
@@ -95,6 +100,20 @@ async def restarted(gateway: Gateway, directory: Path) -> AsyncIterator[Gateway]
     config.write_text(json.dumps(configured | {"listen": gateway.url.removeprefix("http://")}))
     async with _process(config, directory / "gateway-again.log") as again:
         yield again
+
+
+async def verb(directory: Path, *arguments: str) -> tuple[int, str]:
+    """Run a verb with the configuration in ``directory``; return its exit code and what it printed."""
+    passed = {name: os.environ[name] for name in _PASSED & os.environ.keys()}
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ai_mux", *arguments, "--config", str(directory / "config.json"),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={"HOME": str(directory)} | passed,
+    )  # fmt: skip
+    async with asyncio.timeout(_START_LIMIT_S):
+        out, err = await program.communicate()
+    assert program.returncode is not None
+    return program.returncode, (out + err).decode()
 
 
 @contextlib.asynccontextmanager

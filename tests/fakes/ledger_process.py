@@ -1,6 +1,6 @@
 """A process of its own that keeps rows: ``ledger_process.py FILE``, to be killed at any time.
 
-For each line on stdin it puts one row whose request id is that line, and repeats the line on stdout.
+For each line on stdin, ``USER-NUMBER``, it puts one row with that as its request's id, and repeats the line.
 """
 
 import sys
@@ -20,7 +20,8 @@ def main(path: Path) -> None:
     ledger.start()
     for line in sys.stdin:
         request_id = line.strip()
-        ledger.put(row(f"user{len(request_id)}", at_s=time.time())._replace(request_id=request_id))
+        user = request_id.partition("-")[0]
+        ledger.put(row(user, at_s=time.time())._replace(request_id=request_id))
         sys.stdout.write(line)
         sys.stdout.flush()
 

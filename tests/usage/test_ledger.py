@@ -151,14 +151,17 @@ def test_a_ledger_can_be_read_as_soon_as_it_was_started(tmp_path):
         ledger.close(PATIENCE_S)
 
 
-def test_while_rows_cannot_be_written_what_was_kept_can_be_read_at_once(ledger, path, locked):
+def test_while_rows_cannot_be_written_what_was_kept_can_be_read_at_once(ledger, locked, monkeypatch):
+    monkeypatch.setattr(module, "_READER_WAITS_S", 2 * PATIENCE_S)
     locked.execute("ROLLBACK")
     ledger.put(row())
     assert requests(ledger.sums(EVER)) == 1
     locked.execute("BEGIN IMMEDIATE")
     ledger.put(row())
     until(lambda: ledger.is_failing)
+    begin = time.monotonic()
     assert requests(ledger.sums(EVER)) == 1
+    assert time.monotonic() - begin < PATIENCE_S
 
 
 def test_a_ledger_that_cannot_be_read_is_an_error_and_one_line_until_it_can_be_again(ledger, path, log):

@@ -9,12 +9,23 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from ai_mux.errors import LedgerError
 from ai_mux.storage.sqlite import SqliteStore, open_for_reading
 from ai_mux.usage.store import Query
 
 TESTS = Path(__file__).parents[1]
 # Long enough for several batches, and for rows that are older than a second.
 WRITES_S = 1.8
+
+
+def there(path: Path, user: str) -> int:
+    """Return how many rows of a user are in the ledger."""
+    try:
+        with open_for_reading(path) as reader:
+            return sum(group.sums.requests for group in reader.sums(Query(0.0, 1e18, (), user)))
+    except LedgerError as error:
+        assert "no ledger" in str(error)  # the process is just making it
+        return 0
 
 
 def killed_while_writing(
@@ -38,6 +49,9 @@ def killed_while_writing(
             assert process.stdout.readline() == f"{one}\n"
             taken.append((one, time.monotonic()))
             end = end or taken[0][1] + writes_s
+            if len(taken) % 250 == 0:  # whenever it were killed, all but the last second would be there
+                late = taken[there(path, beginning) :]
+                assert not late or time.monotonic() - late[0][1] < 1.0
         process.send_signal(signal.SIGKILL)
         died = time.monotonic()
         process.wait()

@@ -418,16 +418,33 @@ def test_other_figures_that_are_none_are_not_taken_either(wrong):
         )
 
 
-def test_a_part_is_never_more_than_the_whole():
-    def of(given: int, cached: int, written: int) -> Tokens:
-        details = {"cached_tokens": cached, "cache_write_tokens": written}
-        usage = {"input_tokens": given, "input_tokens_details": details, "output_tokens": 1}
-        return read(OPENAI, sse({"type": "response.completed", "response": {"usage": usage}})).tokens
+def cached(given: int, **details: object) -> Tokens:
+    usage = {"input_tokens": given, "input_tokens_details": details, "output_tokens": 1}
+    return read(OPENAI, sse({"type": "response.completed", "response": {"usage": usage}})).tokens
 
-    assert of(10, 11, 0) == (0, 10, 0, 0, 1)
-    assert of(10, 4, 7) == (0, 4, 6, 0, 1)
-    assert of(10, 0, 11) == (0, 0, 10, 0, 1)
-    assert of(0, 5, 5) == (0, 0, 0, 0, 1)
+
+def test_cache_writes_are_split_by_how_long_they_are_kept():
+    split = {"ttl_30m_tokens": 30, "ttl_12h_tokens": 12}
+    assert cached(100, cached_tokens=8, cache_write_tokens=42, cache_write_tokens_details=split) == (
+        50,
+        8,
+        30,
+        12,
+        1,
+    )
+    assert cached(100, cache_write_tokens=50, cache_write_tokens_details=split) == (50, 0, 38, 12, 1)
+    assert cached(100, cache_write_tokens_details=split) == (58, 0, 30, 12, 1)
+    assert cached(100, cache_write_tokens=50, cache_write_tokens_details=None) == (50, 0, 50, 0, 1)
+
+
+def test_a_part_is_never_more_than_the_whole():
+    assert cached(10, cached_tokens=11) == (0, 10, 0, 0, 1)
+    assert cached(10, cached_tokens=4, cache_write_tokens=7) == (0, 4, 6, 0, 1)
+    assert cached(10, cache_write_tokens=11) == (0, 0, 10, 0, 1)
+    assert cached(0, cached_tokens=5, cache_write_tokens=5) == (0, 0, 0, 0, 1)
+    split = {"ttl_30m_tokens": 9, "ttl_12h_tokens": 9}
+    assert cached(10, cache_write_tokens=18, cache_write_tokens_details=split) == (0, 0, 1, 9, 1)
+    assert cached(10, cached_tokens=6, cache_write_tokens_details=split) == (0, 6, 0, 4, 1)
 
 
 BROKEN = [

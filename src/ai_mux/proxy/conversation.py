@@ -49,7 +49,8 @@ class _Message:
 
     Attributes:
         user: Who sends it.
-        strings: Looks for what it asks for; None where nothing more needs to be looked for.
+        is_watched: There is more to look for in it.
+        strings: Looks for it, once that has begun.
         checked: It passes only if it may, and was understood to its end.
         is_held: Nothing of it may pass yet.
         begun_at: When it began to come, in monotonic seconds.
@@ -57,13 +58,12 @@ class _Message:
         response: What it asks for.
     """
 
-    __slots__ = ("begun_at", "checked", "is_held", "response", "size", "strings", "user")
+    __slots__ = ("begun_at", "checked", "is_held", "is_watched", "response", "size", "strings", "user")
 
-    def __init__(
-        self, user: User, strings: TopLevelStrings | None, *, checked: bool, begun_at: float
-    ) -> None:
+    def __init__(self, user: User, *, is_watched: bool, checked: bool, begun_at: float) -> None:
         self.user = user
-        self.strings = strings
+        self.is_watched = is_watched
+        self.strings: TopLevelStrings | None = None
         self.checked = self.is_held = checked
         self.begun_at = begun_at
         self.size = 0
@@ -141,7 +141,7 @@ class Conversation:
         if piece.opcode == CLOSE and message is not None and message.is_held:
             self._forget()  # what has not begun for the provider never will
             message = None
-        if message is None or message.strings is None:
+        if message is None or not message.is_watched:
             passes.append(piece.raw)
         else:  # control frames, too: they stay where they are, between a message's frames
             self._pending.append(piece.raw)
@@ -162,44 +162,47 @@ class Conversation:
         checked = may_ask and _is_checked(user)
         if checked and (not is_text or self._message is not None):
             raise _not_understood("it is not a text message by itself")
-        strings = TopLevelStrings(_TYPE, optional=(MODEL,)) if is_text and may_ask else None
-        return _Message(user, strings, checked=checked, begun_at=self._server.clock.monotonic())
+        now = self._server.clock.monotonic()
+        return _Message(user, is_watched=is_text and may_ask, checked=checked, begun_at=now)
 
     def _look(self, passes: list[bytes], *, is_last: bool) -> None:
         """Look into what of the message has come, and let it pass or hold it."""
         message = self._message
-        if message is None or message.strings is None or not self._pending:
+        if message is None or not message.is_watched or not self._pending:
             return
         raw, payload = b"".join(self._pending), b"".join(self._parts)
         self._pending.clear()
         self._parts.clear()
         if not message.checked:
             passes.append(raw)
-            self._overhear(message, message.strings, payload)
+            self._overhear(message, payload)
             return
         self._held += raw
-        self._check(message, message.strings, payload, is_last=is_last)
+        self._check(message, payload, is_last=is_last)
         if not message.is_held:
             passes.append(bytes(self._held))
             self._held.clear()
         elif len(self._held) > _HELD_BYTES:
             raise _not_understood("it does not say at its beginning what it asks for")
 
-    def _overhear(self, message: _Message, strings: TopLevelStrings, payload: bytes) -> None:
+    def _overhear(self, message: _Message, payload: bytes) -> None:
         """Note what is asked for by whoever may ask for anything."""
-        message.strings = None
-        try:
-            _feed_until_type(strings, payload)
-        except JsonKeysError:
-            return  # the provider will say so
-        kind = strings.found.get(_TYPE)
+        kind = type_of(payload) if message.strings is None else None
         if kind is None:
-            message.strings = strings
-        elif kind == _CREATE:
-            self._ask(message, strings.found.get(MODEL) or asked_model(payload))
+            strings = message.strings = message.strings or _scanner()
+            try:
+                _feed_until_type(strings, payload)
+            except JsonKeysError:
+                message.is_watched = False  # the provider will say so
+            kind = strings.found.get(_TYPE)
+        if kind is not None:
+            message.is_watched = False
+            if kind == _CREATE:
+                self._ask(message, asked_model(payload))
 
-    def _check(self, message: _Message, strings: TopLevelStrings, payload: bytes, *, is_last: bool) -> None:
+    def _check(self, message: _Message, payload: bytes, *, is_last: bool) -> None:
         """Find out what is asked for, and whether it may be."""
+        strings = message.strings = message.strings or _scanner()
         user = message.user
         try:
             if user.models is None:
@@ -229,8 +232,7 @@ class Conversation:
             elif kind == _STEER:
                 self._server.accounting.check(user)
         message.is_held = False
-        if user.models is None:
-            message.strings = None
+        message.is_watched = user.models is not None
 
     def _ask(self, message: _Message, model: str) -> None:
         message.response = self._responses.ask(message.user, model=model, asked_at=message.begun_at)
@@ -315,6 +317,10 @@ def _is_checked(user: User) -> bool:
         or limits.concurrent is not None
         or bool(limits.rules)
     )
+
+
+def _scanner() -> TopLevelStrings:
+    return TopLevelStrings(_TYPE, optional=(MODEL,))
 
 
 def _feed_until_type(strings: TopLevelStrings, payload: bytes) -> None:

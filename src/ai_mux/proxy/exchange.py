@@ -213,9 +213,8 @@ async def _examine(request: Request, client: Client, allowed: tuple[str, ...]) -
         BadRequest: There is not exactly one.
         UnsupportedMediaType: The body's coding cannot be undone.
     """
-    codings = [value for name, value in request.head.notable if name == b"content-encoding"]
     kinds = _CONTENT_TYPE.findall(request.head.raw)
-    scan = ModelScan(b",".join(codings), allowed, content_type=b";".join(kinds))
+    scan = ModelScan(request.head.listed(b"content-encoding"), allowed, content_type=b";".join(kinds))
     request.upload.examine(scan)
     client.resume_upload()  # where the copy has no room, reading had stopped
     _invite(request, client)
@@ -374,7 +373,7 @@ def _begin_metering(request: Request, response: ResponseHead) -> None:
         request.meter = meter_for(
             request.gateway.dialect(request.head.path),
             content_type=response.fields.get(b"content-type", b""),
-            content_encoding=response.fields.get(b"content-encoding", b""),
+            content_encoding=response.listed(b"content-encoding"),
         )
 
 

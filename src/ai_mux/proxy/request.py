@@ -128,7 +128,7 @@ class Request:
         if self.model:
             return
         beginning = self.upload.beginning
-        coding = self.head.fields.get(b"content-encoding")
+        coding = self.head.listed(b"content-encoding")
         self.model = asked_model(unpacked(beginning, coding) if coding and beginning else beginning)
 
     def hang_up(self) -> None:

@@ -51,7 +51,7 @@ def asked(config: Config) -> tuple[dict[str, object], str]:
             fields = {} if token is None else {"Authorization": f"Bearer {token.reveal()}"}
             connection.request("GET", "/status", headers=fields)
             response = connection.getresponse()
-            body = response.read(_MOST_BYTES + 1)
+            body = response.read(_MOST_BYTES)
     except (OSError, http.client.HTTPException) as exc:
         raise NoStatus(_unreached(exc, at, config.source)) from None
     return _document(response.status, body, at), at
@@ -143,7 +143,7 @@ def _document(status: int, body: bytes, at: str) -> dict[str, object]:
             "let the server read it: reload it (SIGHUP), or restart it"
         )
     try:
-        document = json.loads(body) if status == 200 and len(body) <= _MOST_BYTES else None
+        document = json.loads(body) if status == 200 else None  # cut, where it was too much to be read
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or "version" not in document:

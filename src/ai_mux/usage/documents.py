@@ -106,10 +106,10 @@ def _to_the_end(end: bytes, dialect: Dialect) -> tuple[dict[str, object], bool]:
             return {}, True
         # OpenAI says the tier of the answer, and before what it used; Anthropic among what it used.
         tier_at = -1 if dialect is _ANTHROPIC else end.rfind(_TIER, 0, at)
-        for start in (tier_at, at):
+        for start in (at,) if tier_at < 0 else (tier_at, at):
             found = members_from(end, start)
             if found is not None and "usage" in found:
-                return found, start == tier_at or tier_at < 0
+                return found, tier_at < 0 or start == tier_at
         at = end.rfind(_USAGE, 0, at)  # what was found is only called so
     return {}, False
 

@@ -74,11 +74,11 @@ class Meter:
                 return self._body.reading(whole=whole)
             if self._reads and whole:  # a small document, as most are
                 return read_document(self._joined(), self._dialect)
-            return UNMETERED
         except Exception:  # as above
             return UNMETERED
         finally:
             self.pieces.clear()
+        return UNMETERED
 
     @property
     def windows(self) -> Mapping[str, object] | None:

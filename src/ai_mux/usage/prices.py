@@ -143,17 +143,32 @@ class Prices:
         return next(((period,) for glob, period in self._overrides if glob.match(name)), ())
 
 
-def _listed(provider: str, name: str, tier: str | None) -> tuple[_Period, ...]:
-    """Return what the table says of a model and tier, the latest first; empty where it says nothing."""
-    prices = table()
-    # Where a response names no tier, it is the one that is used when nobody asks for another.
-    ours = STANDARD if tier is None else prices.tiers.get(provider, {}).get(tier.lower())
-    if ours is None or "#" in name:
-        return ()
+def listed_name(provider: str, model: str) -> str | None:
+    """Return what the table calls a model, of whatever day and in whatever letters; None if it is not there."""
+    if len(model) > _LONGEST_NAME:
+        return None
+    known = _known(provider, model.lower().removesuffix(_CONTEXT))
+    return None if known is None else known.name
+
+
+def _known(provider: str, name: str) -> Model | None:
+    """Return the model of this name, in small letters; None where the table has none."""
+    if "#" in name:
+        return None
     # A snapshot with a price of its own stands in the table by its whole name.
     undated = _DATE.sub(lambda found: _DIGIT.sub("#", found[0]), name)
-    known = prices.named.get((provider, name)) or prices.named.get((provider, undated))
-    return () if known is None else tuple(_period(price, ours) for price in reversed(known.prices))
+    named = table().named
+    return named.get((provider, name)) or named.get((provider, undated))
+
+
+def _listed(provider: str, name: str, tier: str | None) -> tuple[_Period, ...]:
+    """Return what the table says of a model and tier, the latest first; empty where it says nothing."""
+    # Where a response names no tier, it is the one that is used when nobody asks for another.
+    ours = STANDARD if tier is None else table().tiers.get(provider, {}).get(tier.lower())
+    known = None if ours is None else _known(provider, name)
+    if ours is None or known is None:
+        return ()
+    return tuple(_period(price, ours) for price in reversed(known.prices))
 
 
 def _period(price: Price, tier: str) -> _Period:

@@ -214,7 +214,8 @@ def _sums(objects: Sequence[Mapping[str, object]], keys: Sequence[str]) -> dict[
     return sums
 
 
-# OpenAI: input tokens are all of the prompt, those read from a cache and written to one included.
+# OpenAI: input tokens are all of the prompt, those read from a cache and written to one included. What is
+# written is kept for 30 minutes, or for 12 hours at a higher price, as Anthropic's for an hour.
 
 
 def _openai_figures(usage: dict[str, object]) -> _Figures:
@@ -226,21 +227,31 @@ def _openai_figures(usage: dict[str, object]) -> _Figures:
     if output is None and given is not None and given == get("total_tokens"):
         output = 0  # an embedding has none
     part = _of(details)
+    split = _of(part("cache_write_tokens_details"))
     return [
         _figure(given),
         _figure(output),
         _figure(part("cached_tokens")),
         _figure(part("cache_write_tokens")),
+        _figure(split("ttl_30m_tokens")),
+        _figure(split("ttl_12h_tokens")),
     ]
 
 
 def _openai_tokens(figures: _Figures) -> Tokens:
-    given, output, read, written = figures
-    given = given if given > 0 else 0
+    given, output, read, written, for_30m, for_12h = figures
     # What is said of a part cannot be more than the whole.
-    read = min(read, given) if read > 0 else 0
-    written = min(written, given - read) if written > 0 else 0
-    return Tokens(given - read - written, read, written, 0, output if output > 0 else 0)
+    rest = given if given > 0 else 0
+    if read > 0:
+        read = min(read, rest)
+        rest -= read
+    if written <= 0 and for_30m <= 0 and for_12h <= 0:  # as most often
+        written = for_12h = 0
+    else:
+        for_12h = min(max(for_12h, 0), rest)
+        written = min(max(for_30m, written - for_12h, 0), rest - for_12h)
+        rest -= written + for_12h
+    return Tokens(rest, read if read > 0 else 0, written, for_12h, output if output > 0 else 0)
 
 
 # Tiers

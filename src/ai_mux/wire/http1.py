@@ -91,6 +91,12 @@ class _Head:
         """(lower-case name, stripped value) of the fields that matter, repeated ones too."""
         return [(name, self.parts[part].strip(b" \t")) for part, name in self.shape.notable]
 
+    def listed(self, name: bytes) -> bytes:
+        """Return what a notable field lists: fields of one name are one list (RFC 9110, 5.3)."""
+        if name in self.shape.repeated:
+            return b",".join(value for noted, value in self.notable if noted == name)
+        return self.fields.get(name, b"")
+
     def forget(self) -> None:
         """Let go of the bytes: the head has been passed on, and a stream may last for an hour."""
         del self.raw, self.parts, self.fields

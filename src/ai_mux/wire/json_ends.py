@@ -6,8 +6,8 @@ between them are the words, or megabytes of numbers.
 Rule 1: only members of the outermost object are found, never what looks like one deeper in
 it or in a string. ``members_from`` parses all that follows a key, as if the object began
 there; if that works out to the last bracket, the key stood in the outermost object, because
-every other leaves a bracket over. ``way_to`` only reads over members that are no
-objects or lists.
+every other leaves a bracket over. ``way_to`` reads only over members that are no objects
+or lists.
 
 Rule 2: what cannot be proved so is not found, and the caller has to parse the whole.
 
