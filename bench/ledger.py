@@ -120,4 +120,3 @@ def _records(rows: int) -> Iterator[Record]:
             head_ms=812.5,
             total_ms=4096.25,
         )
-

@@ -44,7 +44,7 @@ class Carried:
 
     requests: int = 0
     unread: int = 0
-    used: traffic.Usage = traffic.Usage()
+    used: traffic.Usage = field(default_factory=traffic.Usage)
 
     def add(self, used: traffic.Usage) -> None:
         """Count what was said."""

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final
 
 from load import Sample
-from workloads import DIRECT, Samples, Start
+from workloads import DIRECT, METERED_WORKS, UNCOUNTED, Samples, Start
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,6 +20,10 @@ class Results:
         held: How many streams were held at once.
         starts: Starts of each proxy.
         spoken: The TLS version and cipher towards the upstream, by proxy.
+        counting: CPU of ai-mux while it counts and while it does not, one sample a pair; by workload
+            and proxy.
+        meter_ns: CPU of the meter alone for each request or event, by proxy and workload; likewise.
+        report_s: How long reports of a large ledger took, by how many rows it has.
     """
 
     flowing: Samples = field(default_factory=dict)
@@ -27,6 +31,9 @@ class Results:
     held: dict[str, int] = field(default_factory=dict)
     starts: dict[str, list[Start]] = field(default_factory=dict)
     spoken: dict[str, str] = field(default_factory=dict)
+    counting: Samples = field(default_factory=dict)
+    meter_ns: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    report_s: dict[int, list[float]] = field(default_factory=dict)
 
     def ratios(self, work: str, proxy: str, to: str, *, at: str | None = None) -> list[float]:
         """Return ``proxy``'s CPU time as a multiple of ``to``'s (at the work ``at``), round by round."""
@@ -39,6 +46,12 @@ class Results:
         samples = self.flowing.get(work, {})
         pairs = zip(samples.get(proxy, ()), samples.get(DIRECT, ()), strict=False)
         return [through.p50_us - direct.p50_us for through, direct in pairs]
+
+    def meter_shares(self, work: str, proxy: str) -> list[float]:
+        """Return how much of ``proxy``'s CPU time is the meter's, pair by pair."""
+        samples = self.counting.get(work, {}).get(proxy, ())
+        alone_ns = self.meter_ns.get(proxy, {}).get(work, ())
+        return [ns / _per_unit(whole) for ns, whole in zip(alone_ns, samples, strict=False)]
 
 
 def _per_unit(sample: Sample) -> float:
@@ -87,6 +100,15 @@ def _frame(work: str, limit: float) -> Bar:
     )
 
 
+def _meter(work: str) -> Bar:
+    return Bar(
+        work=work,
+        what="meter, share of the CPU",
+        limit=0.05,
+        values=lambda results, proxy: results.meter_shares(work, proxy),
+    )
+
+
 def _event_work(work: str) -> str:
     """Return the work of whose event a frame of ``work`` is a multiple: of the same size and pace."""
     return work.replace("ws", "sse", 1)
@@ -122,6 +144,13 @@ BARS: Final = (
     _memory("idle", 16),
     _memory("idle, ws", 16),
     _memory("idle, TLS", 56),
+    *(_meter(work) for work in METERED_WORKS),
+    Bar(
+        work="usage, 1M rows",
+        what="s for a report",
+        limit=1.0,
+        values=lambda results, _proxy: results.report_s.get(10**6, ()),
+    ),
     Bar(
         work="idle",
         what="streams held",
@@ -182,9 +211,35 @@ _UNITS: Final = {
 def figures(results: Results) -> str:
     """Return the table of what was measured: medians, with the lowest and highest in brackets."""
     heads = ("work", "proxy", "CPU", "", "× nginx", "× sse", "per s", "p50 µs", "p99 µs", "added p50 µs")
-    return (
-        _table(heads, _flowing_rows(results)) + "\n\n" + _table(("", "proxy", "", ""), _other_rows(results))
-    )
+    tables = [_table(heads, _flowing_rows(results)), _table(("", "proxy", "", ""), _other_rows(results))]
+    if results.meter_ns:
+        tables.append(counting(results))
+    return "\n\n".join(tables)
+
+
+def counting(results: Results) -> str:
+    """Return the table of what counting costs: medians, with the lowest and highest in brackets."""
+    heads = ("work", "proxy", "CPU", "not counting", "", "counting costs, %", "meter alone", "meter, %")
+    return _table(heads, _counting_rows(results))
+
+
+def _counting_rows(results: Results) -> Iterator[Sequence[str]]:
+    for proxy, alone_ns in results.meter_ns.items():
+        for work, taken_ns in alone_ns.items():
+            unit, scale = _UNITS[work.split(",")[0]]
+            samples = results.counting[work]
+            on, off = samples[proxy], samples[f"{proxy} {UNCOUNTED}"]
+            more = [_per_unit(a) / _per_unit(b) * 100 - 100 for a, b in zip(on, off, strict=False)]
+            yield (
+                work,
+                proxy,
+                _spread([_per_unit(sample) * scale for sample in on]),
+                _spread([_per_unit(sample) * scale for sample in off]),
+                unit,
+                _spread(more),
+                _spread([ns * scale for ns in taken_ns]),
+                _spread([share * 100 for share in results.meter_shares(work, proxy)]),
+            )
 
 
 def _flowing_rows(results: Results) -> Iterator[Sequence[str]]:
@@ -217,6 +272,8 @@ def _other_rows(results: Results) -> Iterator[Sequence[str]]:
     for proxy, starts in results.starts.items():
         yield "start", proxy, _spread([start.open_s for start in starts]), "s until the port is open"
         yield "start", proxy, _spread([start.rest_bytes / 2**20 for start in starts]), "MiB at rest"
+    for rows, took_s in results.report_s.items():
+        yield f"usage, {_in_short(rows)} rows", "ai-mux", _spread(took_s), "s for a report"
     for proxy, spoken in results.spoken.items():
         yield "TLS", proxy, spoken, "towards the upstream"
 
@@ -248,6 +305,10 @@ def _spread(values: Sequence[float]) -> str:
         return "–"
     median = _number(statistics.median(values))
     return median if len(values) == 1 else f"{median} ({_number(min(values))}–{_number(max(values))})"
+
+
+def _in_short(count: int) -> str:
+    return f"{count // 10**6}M" if count >= 10**6 else f"{count // 1000}k"
 
 
 def _number(value: float) -> str:

@@ -1,7 +1,8 @@
 """The benchmark: ai-mux against nginx, an aiohttp proxy and no proxy, in one run.
 
-    python bench/run.py [--quick] [--only json,sse,ws,upload,tls,idle,start] [--rounds N] [--out FILE.json]
-                        [--engines asyncio,uvloop,…] [--proxies ai-mux,nginx,aiohttp] [--keep]
+    python bench/run.py [--quick] [--only json,sse,ws,upload,tls,meter,usage,idle,start] [--rounds N]
+                        [--proxies ai-mux,nginx,aiohttp] [--engines asyncio,uvloop,…]
+                        [--out FILE.json] [--keep]
 
 Needs Linux, two cores and openssl; nginx is left out, with a warning, where it is
 not installed. Everything stays on loopback, in a temporary directory, and every
@@ -30,6 +31,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+import ledger
 import report
 import uvloop
 import workloads
@@ -39,7 +41,7 @@ from proxies import Place, Proxy, nginx, upstream
 from streams import Stream
 from tunnels import Tunnel
 
-_PARTS: Final = ("json", "sse", "ws", "upload", "tls", "idle", "start")
+_PARTS: Final = ("json", "sse", "ws", "upload", "tls", "meter", "usage", "idle", "start")
 _PROXIES: Final = ("ai-mux", "nginx", "aiohttp")
 _ENGINES: Final = ("asyncio", "uvloop", "aiofastnet", "uvloop+aiofastnet")
 _IDLE_ROUNDS: Final = 3  # memory hardly differs from one time to the next
@@ -174,6 +176,22 @@ async def _measure(
                 samples=results.flowing,
                 spoken=results.spoken,
             )
+    if "meter" in only:
+        for proxy in proxies:
+            if proxy.name.startswith("ai-mux"):
+                await workloads.counting(
+                    place,
+                    proxy,
+                    workloads.flowing(amounts, ("json", "sse")),
+                    pairs=amounts.pairs,
+                    metered=amounts.metered,
+                    samples=results.counting,
+                    meter_ns=results.meter_ns.setdefault(proxy.name, {}),
+                )
+    if "usage" in only:
+        results.report_s[amounts.ledger_rows] = ledger.report_s(
+            place.directory, rows=amounts.ledger_rows, core=place.proxy_core
+        )
     if "idle" in only:
         for tls in upstreams:
             for _ in range(min(amounts.rounds, _IDLE_ROUNDS)):

@@ -9,11 +9,13 @@ because memory that earlier work has freed would be counted as spared.
 """
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import load
@@ -21,7 +23,7 @@ import streams
 import traffic
 import tunnels
 from load import CpuClock, Sample, Target
-from measure import Process
+from measure import Process, on_core
 from proxies import Place, Proxy
 
 DIRECT: Final = "direct"
@@ -45,6 +47,9 @@ class Amounts:
         silent: Streams, and tunnels, held open for their memory.
         hold: Streams that ai-mux is asked to hold at once; 0 to leave that out.
         starts: Starts of each program.
+        pairs: How often ai-mux is compared with itself, counting and not.
+        metered: Requests, and events, of each look at the meter alone.
+        ledger_rows: Rows of the ledger that a report is made of.
     """
 
     rounds: int
@@ -56,10 +61,35 @@ class Amounts:
     silent: int
     hold: int
     starts: int
+    pairs: int
+    metered: int
+    ledger_rows: int
 
 
-FULL: Final = Amounts(rounds=7, requests=8000, events=150, uploads=256, silent=2000, hold=10_000, starts=5)
-QUICK: Final = Amounts(rounds=1, requests=1000, events=30, uploads=16, silent=200, hold=0, starts=1)
+FULL: Final = Amounts(
+    rounds=7,
+    requests=8000,
+    events=150,
+    uploads=256,
+    silent=2000,
+    hold=10_000,
+    starts=5,
+    pairs=10,
+    metered=30_000,
+    ledger_rows=1_000_000,
+)
+QUICK: Final = Amounts(
+    rounds=1,
+    requests=1000,
+    events=30,
+    uploads=16,
+    silent=200,
+    hold=0,
+    starts=1,
+    pairs=1,
+    metered=15_000,
+    ledger_rows=20_000,
+)
 
 _UPLOADS_AT_ONCE: Final = 4
 
@@ -144,6 +174,56 @@ async def _named(name: str, work: Awaitable[Sample]) -> Sample:
         return await work
     except load.WrongAnswer as error:
         raise load.WrongAnswer(f"{name}: {error}") from error
+
+
+# Counting, on and off
+
+UNCOUNTED: Final = "not counting"
+METERED_WORKS: Final = ("json, 32", "sse")
+
+
+async def counting(
+    place: Place,
+    proxy: Proxy,
+    works: Mapping[str, Work],
+    *,
+    pairs: int,
+    metered: int,
+    samples: Samples,
+    meter_ns: dict[str, list[float]],
+) -> None:
+    """Measure ai-mux as it is shipped, without all that counts, and the meter alone, in turn.
+
+    Adds to ``samples`` and to ``meter_ns``, which has nanoseconds for each request or event by
+    workload. Raises NotStarted and WrongAnswer.
+    """
+    without = replace(proxy, name=f"{proxy.name} {UNCOUNTED}", counts=False)
+    with ExitStack() as running:
+        runs = [(one.name, *running.enter_context(one.started(place, tls=False))) for one in (proxy, without)]
+        for number in range(pairs):
+            for work_name in METERED_WORKS:
+                for name, target, process in runs if number % 2 else reversed(runs):
+                    sample = await _named(name, works[work_name](target, process.cpu_ns))
+                    samples.setdefault(work_name, {}).setdefault(name, []).append(sample)
+                meter_ns.setdefault(work_name, []).append(_meter_ns(place, work_name, metered))
+            print(f"pair {number + 1} of {pairs}, counting and not", file=sys.stderr, flush=True)
+
+
+def _meter_ns(place: Place, work_name: str, n: int) -> float:
+    program = [sys.executable, str(Path(__file__).with_name("metering.py"))]
+    with on_core(place.proxy_core):
+        ran = subprocess.run(
+            (*program, "--work", work_name.partition(",")[0], "--n", str(n)),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    if ran.returncode:
+        raise load.WrongAnswer(f"the meter alone: {ran.stderr[-2000:]}")
+    return float(ran.stdout)
+
+
+# Memory, and starting
 
 
 async def idle(place: Place, proxy: Proxy, *, kind: Kind, tls: bool, n: int) -> float:

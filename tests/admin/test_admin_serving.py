@@ -280,7 +280,7 @@ async def test_what_is_no_http_gets_an_answer_and_no_line_on_stderr(parts: Parts
     await parts.serve()
     for sent in (
         b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
-        b"GET * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /status HTTP/1.1\r\nHost localhost\r\n\r\n",
         b"GET /status HTTP/1.1\r\nA" + b"b" * 20_000 + b"\r\n\r\n",
     ):
         wire = await Wire.to(parts.port)

@@ -63,7 +63,7 @@ class Gateway:
         """Stop it, so that its log is whole, and return (method, path, status) of each logged request."""
         await self.stop()
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-        return [(line["method"], line["path"], line["status"]) for line in lines if "status" in line]
+        return [(line["method"], line["path"], line["status"]) for line in lines if "method" in line]
 
 
 @contextlib.asynccontextmanager

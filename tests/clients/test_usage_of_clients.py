@@ -1,5 +1,6 @@
 """What the vendors' own clients used, read back with ``ai-mux usage``; and what they make of a limit."""
 
+import asyncio
 import json
 from collections import Counter
 from decimal import Decimal
@@ -183,31 +184,119 @@ async def test_a_user_reads_their_own_part_of_what_the_operator_reads(counted, p
     assert "bob" not in json.dumps(mine)
 
 
-async def test_probe(run_client, clients, counted, provider, tmp_path):
-    import os, time, aiohttp
-    case = os.environ["CASE"]
-    limits = {"requests": ["1/hour"]}
-    settings = {}
-    if case.startswith("model"):
-        limits = {}
-        settings = {"users": [{"name": "alice", "token": TOKEN, "models": ["nothing-*"]}]}
-    if case.startswith("expired"):
-        limits = {}
-        settings = {"users": [{"name": "alice", "token": TOKEN, "expires": "2020-01-01"}, USERS[1]]}
-    if case.startswith("concurrent"):
-        limits = {"concurrent": 1}
-    gateway = await counted(settings=settings, **limits)
-    if case.startswith("window"):
-        async with anthropic.AsyncAnthropic(base_url=f"{gateway.url}/claude", api_key=TOKEN, max_retries=0) as c:
-            await c.messages.create(model="claude-sonnet-5", max_tokens=100, messages=_QUESTION)
-    t = time.monotonic()
-    if case.endswith("claude"):
-        print(await ask_claude_code(run_client, clients, gateway, tmp_path, ANTHROPIC_AUTH_TOKEN=TOKEN))
+# What they make of our refusals. Their own retries stay on where nothing else is said.
+
+
+@pytest.fixture
+def spent(counted):
+    """Return a function that starts a gateway where alice has used up her one request an hour."""
+
+    async def start():
+        gateway = await counted(requests=["1/hour"])
+        url = f"{gateway.url}/claude"
+        async with anthropic.AsyncAnthropic(base_url=url, api_key=TOKEN, max_retries=0) as client:
+            await client.messages.create(model="claude-sonnet-5", max_tokens=100, messages=_QUESTION)
+        return gateway
+
+    return start
+
+
+async def test_claude_code_tells_its_user_which_limit_is_used_up_and_asks_once(
+    run_client, clients, spent, tmp_path
+):
+    gateway = await spent()
+    code, result = await ask_claude_code(run_client, clients, gateway, tmp_path, ANTHROPIC_AUTH_TOKEN=TOKEN)
+
+    assert (code, result["api_error_status"]) == (1, 429)
+    assert "Your limit of 1 request per hour (1/hour) is used up; there will be room at" in result["result"]
+    assert await gateway.requests() == [("POST", MESSAGES, 200), ("POST", MESSAGES, 429)]
+
+
+async def test_claude_code_waits_for_its_turn_where_too_many_requests_run(
+    run_client, clients, counted, provider, tmp_path
+):
+    gateway = await counted(concurrent=1)
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    _, running = await asyncio.open_connection(host, int(port))
+    running.write(f"POST {MESSAGES} HTTP/1.1\r\nHost: {host}\r\nx-api-key: {TOKEN}\r\n".encode())
+    running.write(b"Content-Length: 10\r\n\r\n{")  # and no more, so that it runs
+    asking = asyncio.create_task(
+        ask_claude_code(run_client, clients, gateway, tmp_path, ANTHROPIC_AUTH_TOKEN=TOKEN)
+    )
+    async with asyncio.timeout(30):
+        while '"status":429' not in gateway.log.read_text():
+            assert not asking.done(), asking.result()
+            await asyncio.sleep(0.02)
+    running.close()
+    code, result = await asking
+
+    assert (code, result["is_error"]) == (0, False)
+    assert "ai-mux" in result["result"]
+    assert provider.used()["claude-sonnet-5"]["requests"] == 1
+
+
+@pytest.mark.parametrize("websockets", [False, True], ids=["http", "websocket"])
+async def test_codex_tells_its_user_when_a_limit_ends_and_does_not_ask_on(
+    run_client, clients, spent, provider, tmp_path, websockets
+):
+    gateway = await spent()
+    finished = await ask_codex(run_client, clients, gateway, tmp_path, websockets=websockets, retries=True)
+
+    assert finished.code == 1
+    assert "hit your usage limit" in finished.out
+    assert "Try again at" in finished.out
+    assert "gpt-5.5" not in provider.used()
+    first, *refused = await gateway.requests()
+    assert first == ("POST", MESSAGES, 200)
+    # Its warm-up is refused, and its question, each once.
+    assert refused == ([("GET", RESPONSES, 429)] * 2 if websockets else [("POST", RESPONSES, 429)])
+
+
+async def test_codex_is_told_within_its_websocket_that_a_limit_is_used_up(
+    run_client, clients, counted, provider, tmp_path
+):
+    gateway = await counted(requests=["1/hour"])  # which its warm-up uses up
+    finished = await ask_codex(run_client, clients, gateway, tmp_path, websockets=True, retries=True)
+    told = await gateway.requests()
+
+    assert finished.code == 1
+    assert "hit your usage limit" in finished.out
+    assert "Try again at" in finished.out
+    assert told[0] == ("GET", RESPONSES, 101)
+    assert provider.used()["gpt-5.5"]["requests"] == 1
+    assert provider.used()["gpt-5.5"]["output"] == 0
+    groups, _ = await read_back(tmp_path, "user", "model")
+    assert groups["alice", "gpt-5.5"]["tokens"]["input"] == provider.used()["gpt-5.5"]["input"]
+
+
+@pytest.mark.parametrize("client", ["claude code", "codex", "codex over a websocket"])
+@pytest.mark.parametrize(
+    ("granted", "says"),
+    [
+        ({"models": ["made-up-*"]}, "Your token is not for the model"),
+        ({"providers": "the other"}, "The operator can add it to your providers"),
+        ({"expires": "2020-01-01"}, "This token expired on 2020-01-02"),
+    ],
+    ids=["model", "provider", "expired"],
+)
+async def test_a_user_reads_in_their_client_what_the_token_is_not_for(
+    run_client, clients, counted, provider, tmp_path, client, granted, says
+):
+    if "providers" in granted:
+        granted = {"providers": ["chatgpt" if client == "claude code" else "claude"]}
+    gateway = await counted(settings={"users": [{"name": "alice", "token": TOKEN, **granted}]})
+    if client == "claude code":
+        code, result = await ask_claude_code(
+            run_client, clients, gateway, tmp_path, ANTHROPIC_AUTH_TOKEN=TOKEN
+        )
+        printed = result["result"]
+        assert len(await gateway.requests()) == 1  # x-should-retry is false
     else:
-        f = await ask_codex(run_client, clients, gateway, tmp_path, websockets=case.endswith("ws"), retries=True)
-        print(f.code, f.out, f.err)
-    print("TOOK", time.monotonic() - t)
-    await gateway.stop()
-    print(gateway.log.read_text())
-    print(await read_back(tmp_path, "user", "model"))
-    assert 0
+        finished = await ask_codex(
+            run_client, clients, gateway, tmp_path, websockets=client.endswith("websocket")
+        )
+        code, printed = finished.code, finished.out
+
+    assert code == 1
+    assert says in printed
+    assert not provider.used()

@@ -69,6 +69,19 @@ def test_whoever_has_an_empty_list_has_no_model():
     assert verdict(BODY, allowed=("*",)) == "claude-sonnet-5"
 
 
+@pytest.mark.parametrize(
+    ("tools", "answer"),
+    [
+        ([{"type": "advisor", "model": "claude-opus-5"}], Forbidden),
+        ([{"type": "advisor", "model": "claude-sonnet-5"}], "claude-sonnet-5"),
+        ([{"name": "x", "input_schema": {"properties": {"model": {"type": "string"}}}}], "claude-sonnet-5"),
+    ],
+)
+def test_a_tool_has_no_other_model_either(tools, answer):
+    body = json.dumps({"model": "claude-sonnet-5", "tools": tools, "x": []}).encode()
+    assert verdict(body) == verdict(body, cuts=range(300)) == answer
+
+
 def test_a_refusal_names_the_model_cut_and_printable():
     with pytest.raises(Forbidden) as refused:
         check_model("o9\u202e\u200b" + "x" * 200, ALLOWED)

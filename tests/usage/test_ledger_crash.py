@@ -33,7 +33,7 @@ def killed_while_writing(
 ) -> tuple[list[tuple[str, float]], float]:
     """Have a process keep rows, and kill it in the middle. Return what it took and when, and when it died."""
     taken: list[tuple[str, float]] = []
-    environ = {**os.environ, "PYTHONPATH": str(TESTS)}
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     with subprocess.Popen(
         [sys.executable, TESTS / "fakes" / "ledger_process.py", path],
         stdin=subprocess.PIPE,

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ai_mux.wire.json_keys import JsonKeysError, TopLevelStrings
+from ai_mux.wire.json_keys import TopLevelStrings
+from ai_mux.wire.json_members import JsonRefused
 
 REFUSED = "refused"
 TEXT = st.text(max_size=12)
@@ -96,7 +97,7 @@ def scanned(document, cuts, *wanted, optional=(), **limits):
         for begin, end in pairwise(edges):
             scanner.feed(document[begin:end])
         scanner.finish()
-    except JsonKeysError:
+    except JsonRefused:
         return REFUSED
     return scanner.found
 
@@ -338,11 +339,43 @@ def test_a_refusal_says_why_and_nothing_of_the_document():
         (b'{"model":"secret"', "it is not one whole JSON object"),
     ]:
         scanner = TopLevelStrings("model")
-        with pytest.raises(JsonKeysError) as refused:
+        with pytest.raises(JsonRefused) as refused:
             scanner.feed(document)
             scanner.finish()
         assert refused.value.reason == reason
         assert "secret" not in str(refused.value)
+
+
+# In an array
+
+
+@pytest.mark.parametrize("step", [1, 5, 1000])
+@pytest.mark.parametrize(
+    ("document", "listed"),
+    [
+        (b'{"tools":[{"type":"a","model":"x"},{"model":"y","z":[{"model":"n"}]}]}', ["x", "y"]),
+        (b'{"tools":[{"z":{"model":"n"},"z":["model","n"],"Mod\\u0065l":"x","model":"y"}]}', ["x", "y"]),
+        (b'{"a":[{"model":"n"}],"Tools":[1,"model",[],{},{"model":"x"}],"b":[{"model":"n"}]}', ["x"]),
+        (b'{"tools":[],"tools":[{"model":"x"}],"a":{"tools":[{"model":"n"}]}}', ["x"]),
+        (b'{"tools":[{"a":"' + b"q" * 20_000 + b'","model":"x"}],"a":[[[{"model":"n"}]]]}', ["x"]),
+        (b'{"tools":{"model":"n"},"model":"n"}', []),
+        (b'{"tools":[{"model":null}]}', []),
+        (b'{"tools":[{"model":{"x":1}}]}', REFUSED),
+        (b'{"tools":[{"model":["x"]}]}', REFUSED),
+        (b'{"tools":[{"model":"' + b"q" * 20_000 + b'"}]}', REFUSED),
+    ],
+    ids=range(10),
+)
+def test_strings_of_an_arrays_objects_are_found_and_no_deeper_ones(document, listed, step):
+    scanner = TopLevelStrings(array=("tools", "model"))
+    try:
+        for at in range(0, len(document), step):
+            scanner.feed(document[at : at + step])
+        scanner.finish()
+    except JsonRefused:
+        assert listed == REFUSED
+    else:
+        assert scanner.listed == listed
 
 
 # When it is known

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ai_mux.errors import BadRequest, LimitReached, RequestError
 from ai_mux.logs import Outcome
 from ai_mux.proxy.admission import check_expiry
-from ai_mux.proxy.models import MODEL, check_model
+from ai_mux.proxy.models import MODEL, TOOLS, check_model, check_tools
 from ai_mux.proxy.receiving import CRUMBS
 from ai_mux.proxy.request import Request, asked_model
 from ai_mux.proxy.responses import Response, Responses
@@ -25,7 +25,8 @@ from ai_mux.usage.events import type_of
 from ai_mux.usage.meter import read_event
 from ai_mux.users import User
 from ai_mux.wire.answers import error_event
-from ai_mux.wire.json_keys import JsonKeysError, TopLevelStrings
+from ai_mux.wire.json_keys import TopLevelStrings
+from ai_mux.wire.json_members import JsonRefused
 from ai_mux.wire.messages import CLOSE, CONTINUATION, FINAL, RESERVED, TEXT, FrameCutter, Piece
 
 if TYPE_CHECKING:
@@ -151,9 +152,9 @@ class Conversation:
             message.size += len(piece.masked)
             if piece.ends and piece.first >= FINAL:
                 self._look(passes, is_last=True)
-                if message.response is not None:
-                    message.response.bytes_in = message.size
                 self._message = None
+            if message.response is not None:
+                message.response.bytes_in = message.size
 
     def _begin(self, piece: Piece) -> _Message:
         """Begin a message with its first piece."""
@@ -175,7 +176,11 @@ class Conversation:
         self._parts.clear()
         if not message.checked:
             passes.append(raw)
-            self._overhear(message, payload)
+            try:
+                self._overhear(message, payload)
+            except Exception as error:  # whatever it is, the message passes
+                message.is_watched = False
+                self._note_bug(error)
             return
         self._held += raw
         self._check(message, payload, is_last=is_last)
@@ -192,7 +197,7 @@ class Conversation:
             strings = message.strings = message.strings or _scanner()
             try:
                 _feed_until_type(strings, payload)
-            except JsonKeysError:
+            except JsonRefused:
                 message.is_watched = False  # the provider will say so
             kind = strings.found.get(_TYPE)
         if kind is not None:
@@ -211,11 +216,13 @@ class Conversation:
                 strings.feed(payload)
             if is_last and (user.models is not None or _TYPE not in strings.found):
                 strings.finish()
-        except JsonKeysError as exc:
+        except JsonRefused as exc:
             raise _not_understood(exc.reason) from exc
         kind, model = strings.found.get(_TYPE), strings.found.get(MODEL)
-        if user.models is not None and model is not None:
-            check_model(model, user.models)
+        if user.models is not None:
+            check_tools(strings.listed, user.models)
+            if model is not None:
+                check_model(model, user.models)
         if kind is None or not message.is_held:
             return
         if user.models is not None:
@@ -275,10 +282,7 @@ class Conversation:
         except LimitReached as error:  # by a response that nobody had asked for
             self.refusal = error_event(error, self._request.id)
         except Exception as error:  # whatever it is, the tunnel goes on
-            if not self._failed:
-                self._failed = True
-                problem = type(error).__name__
-                self._server.log.error("conversation.bug", request_id=self._request.id, problem=problem)
+            self._note_bug(error)
 
     def _hear(self, message: bytes) -> None:
         if type_of(message) == _BEGUN:
@@ -293,6 +297,12 @@ class Conversation:
             server, admitted = self._server, self._request.admitted
             if admitted is not None:
                 server.windows.note_event(admitted.destination.credential, event.windows, server.clock.time())
+
+    def _note_bug(self, error: Exception) -> None:
+        if not self._failed:
+            self._failed = True
+            problem = type(error).__name__
+            self._server.log.error("conversation.bug", request_id=self._request.id, problem=problem)
 
     # The end
 
@@ -320,7 +330,7 @@ def _is_checked(user: User) -> bool:
 
 
 def _scanner() -> TopLevelStrings:
-    return TopLevelStrings(_TYPE, optional=(MODEL,))
+    return TopLevelStrings(_TYPE, optional=(MODEL,), array=TOOLS)
 
 
 def _feed_until_type(strings: TopLevelStrings, payload: bytes) -> None:

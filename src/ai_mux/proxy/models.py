@@ -1,7 +1,8 @@
 """Which model does a request ask for, and may its user ask for it?
 
 Rule 1: no other model is reached than one that was looked at. What cannot be read, or
-could be read in two ways, is refused.
+could be read in two ways, is refused. Tools that have a model of their own (Anthropic's
+advisor, OpenAI's image generation) have to name an allowed one, too.
 
 Rule 2: nothing is changed. What was unpacked to be looked into is thrown away.
 """
@@ -12,9 +13,12 @@ from typing import Final
 
 from ai_mux.errors import BadRequest, Forbidden, UnsupportedMediaType
 from ai_mux.wire.codings import CodingError, Decoder, decoder
-from ai_mux.wire.json_keys import JsonKeysError, TopLevelStrings
+from ai_mux.wire.json_keys import TopLevelStrings
+from ai_mux.wire.json_members import JsonRefused
 
 MODEL: Final = "model"
+TOOLS: Final = ("tools", MODEL)
+"""Where tools name models: a top-level array, and the key in its objects."""
 # Unpacked, a body may be as long as others may be by default (``max_body_size``).
 _UNPACKED_BYTES: Final = 64 * 1024 * 1024
 # Looking into what was unpacked costs far more than unpacking it, so a few packets must not stand
@@ -42,7 +46,18 @@ def check_model(model: str, allowed: tuple[str, ...]) -> None:
         )
 
 
-def unclear(error: JsonKeysError) -> BadRequest:
+def check_tools(models: list[str], allowed: tuple[str, ...]) -> None:
+    """Refuse the models of tools as any other, and forget those that pass.
+
+    Raises:
+        Forbidden: One is not allowed.
+    """
+    for model in models:
+        check_model(model, allowed)
+    models.clear()
+
+
+def unclear(error: JsonRefused) -> BadRequest:
     """Return what a user is told whose request does not show which model it asks for."""
     return BadRequest(
         f"Your token is for certain models only, and this request does not clearly show one: {error.reason}."
@@ -74,7 +89,7 @@ class ModelScan:
         if any(charset.lower() not in _UTF_8 for charset in _CHARSET.findall(content_type)):
             raise UnsupportedMediaType("Your token is for certain models only, so the body must be in UTF-8.")
         self._allowed = allowed
-        self._strings = TopLevelStrings(MODEL, within=_WITHIN)
+        self._strings = TopLevelStrings(MODEL, array=TOOLS, within=_WITHIN)
         self._packed = self._unpacked = 0
         self.model = ""
         try:
@@ -99,7 +114,7 @@ class ModelScan:
             self._look_into(data if self._decoder is None else self._unpack(data, self._decoder))
         except CodingError as exc:
             raise _packed_badly(exc) from exc
-        except JsonKeysError as exc:
+        except JsonRefused as exc:
             raise unclear(exc) from exc
         self._check()
 
@@ -114,7 +129,7 @@ class ModelScan:
     def _look_into(self, data: bytes) -> None:
         self._strings.feed(data)
         if self._packed > _WITHIN and not self._strings.found:
-            raise JsonKeysError(f'there is no "{MODEL}" where one must be')
+            raise JsonRefused(f'there is no "{MODEL}" where one must be')
 
     def finish(self) -> None:
         """Learn that the body has ended.
@@ -130,11 +145,12 @@ class ModelScan:
             self._strings.finish()
         except CodingError as exc:
             raise _packed_badly(exc) from exc
-        except JsonKeysError as exc:
+        except JsonRefused as exc:
             raise unclear(exc) from exc
         self._check()
 
     def _check(self) -> None:
+        check_tools(self._strings.listed, self._allowed)
         if not self.model and MODEL in self._strings.found:
             model = self._strings.found[MODEL]
             check_model(model, self._allowed)

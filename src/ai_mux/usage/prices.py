@@ -144,7 +144,7 @@ class Prices:
 
 
 def listed_name(provider: str, model: str) -> str | None:
-    """Return what the table calls a model, of whatever day and in whatever letters; None if it is not there."""
+    """Return what the table calls a model, whatever its date and letters; None if it is not there."""
     if len(model) > _LONGEST_NAME:
         return None
     known = _known(provider, model.lower().removesuffix(_CONTEXT))
