@@ -142,11 +142,11 @@ def test_a_directory_in_the_ledger_s_place_is_an_error(found, public):
 
 def test_where_metrics_are_shown_is_said_and_whether_to_everyone(found):
     assert found("admin") == []
-    assert texts(found("admin", admin={"listen": "127.0.0.1:9090"})) == [
-        "metrics and status on 127.0.0.1:9090, without a token"
+    assert texts(found("admin", admin={"listen": "127.0.0.1:9180"})) == [
+        "metrics and status on 127.0.0.1:9180, without a token"
     ]
-    assert texts(found("admin", admin={"listen": ":9090", "token": "made-up-token-of-admin"})) == [
-        "metrics and status on :9090, with a token"
+    assert texts(found("admin", admin={"listen": ":9180", "token": "made-up-token-of-admin"})) == [
+        "metrics and status on :9180, with a token"
     ]
 
 

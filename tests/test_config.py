@@ -84,7 +84,7 @@ FIELDS = {
     "shutdown_timeout": "250ms",
     "limits": {"concurrent": 8},
     "usage": {"keep": "30d"},
-    "admin": {"listen": "127.0.0.1:9090"},
+    "admin": {"listen": "127.0.0.1:9180"},
     "audit": "/var/log/made-up.jsonl",
 }
 
@@ -105,7 +105,7 @@ def test_every_field_is_read(loaded):
     assert config.shutdown_timeout_s == 0.25
     assert config.limits.concurrent == 8
     assert config.usage.keep_s == 30 * 86_400
-    assert config.admin.listen.port == 9090
+    assert config.admin.listen.port == 9180
     assert config.audit == Path("/var/log/made-up.jsonl")
     assert config.warnings == ()
 

@@ -47,7 +47,7 @@ def token_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "listen", ["127.0.0.1:9090", "[::1]:9090", "localhost:9090", "unix:/run/made-up.sock"]
+    "listen", ["127.0.0.1:9180", "[::1]:9180", "localhost:9180", "unix:/run/made-up.sock"]
 )
 def test_without_a_token_it_is_for_this_machine(loaded, listen):
     admin = loaded({"listen": listen}).admin
@@ -55,7 +55,7 @@ def test_without_a_token_it_is_for_this_machine(loaded, listen):
 
 
 @pytest.mark.parametrize(
-    "listen", [":9090", "0.0.0.0:9090", "[::]:9090", "192.0.2.7:9090", "host.example:9090"]
+    "listen", [":9180", "0.0.0.0:9180", "[::]:9180", "192.0.2.7:9180", "host.example:9180"]
 )
 def test_from_elsewhere_it_needs_a_token_and_the_error_says_how(loaded, wrong, listen):
     assert wrong({"listen": listen}) == (
@@ -68,13 +68,13 @@ def test_from_elsewhere_it_needs_a_token_and_the_error_says_how(loaded, wrong, l
 @pytest.mark.parametrize("data", [TOKEN.encode(), TOKEN.encode() + b"\n", TOKEN.encode() + b"\r\n"])
 def test_the_token_may_stand_in_a_file(loaded, token_file, data):
     file = token_file(data)
-    admin = loaded({"listen": ":9090", "token_file": str(file)}).admin
+    admin = loaded({"listen": ":9180", "token_file": str(file)}).admin
     assert (admin.token_digest, admin.token_file, admin.token_key) == (DIGEST, file, "admin.token_file")
 
 
 def test_the_token_is_not_kept_but_the_place_where_it_stands(tmp_path):
     file = tmp_path / "a.yaml"
-    file.write_text(f"admin:\n  listen: :9090\n  token: {TOKEN}\n")
+    file.write_text(f"admin:\n  listen: :9180\n  token: {TOKEN}\n")
     config = load(file, known_providers=[])
     assert (config.admin.token_key, config.admin.token_line) == ("admin.token", 3)
     assert TOKEN not in repr(config)
@@ -84,18 +84,18 @@ def test_the_token_is_not_kept_but_the_place_where_it_stands(tmp_path):
     ("admin", "line"),
     [
         ({}, "admin.listen: is missing; add one"),
-        ({"listen": "9090"}, "admin.listen: must end in ':' and a port"),
-        ({"listen": ":9090", "token": "short"}, "admin.token: must be a token of at least 16 characters"),
-        ({"listen": ":9090", "token": ""}, "admin.token: must not be empty"),
-        ({"listen": ":9090", "token": "a blank is in this token"}, "admin.token: must be a token in"),
-        ({"listen": ":9090", "token_file": "/nowhere/at/all"}, "admin.token_file: cannot be read"),
+        ({"listen": "9180"}, "admin.listen: must end in ':' and a port"),
+        ({"listen": ":9180", "token": "short"}, "admin.token: must be a token of at least 16 characters"),
+        ({"listen": ":9180", "token": ""}, "admin.token: must not be empty"),
+        ({"listen": ":9180", "token": "a blank is in this token"}, "admin.token: must be a token in"),
+        ({"listen": ":9180", "token_file": "/nowhere/at/all"}, "admin.token_file: cannot be read"),
         (
-            {"listen": ":9090", "token": TOKEN, "token_file": "/x"},
+            {"listen": ":9180", "token": TOKEN, "token_file": "/x"},
             "admin.token_file: token and token_file excl",
         ),
         ({"listen": "127.0.0.1:9", "tokn": TOKEN}, "admin.tokn: unknown key; did you mean 'token'?"),
         ([], "admin: must be a mapping"),
-        (":9090", "admin: must be a mapping"),
+        (":9180", "admin: must be a mapping"),
     ],
 )
 def test_what_cannot_be_used_is_refused(wrong, admin, line):
@@ -104,7 +104,7 @@ def test_what_cannot_be_used_is_refused(wrong, admin, line):
 
 def test_a_misspelt_token_does_not_leave_a_listener_without_one(loaded):
     with pytest.raises(ConfigError) as caught:
-        loaded({"listen": ":9090", "Token": TOKEN})
+        loaded({"listen": ":9180", "Token": TOKEN})
     assert len(caught.value.lines) == 2
 
 
@@ -112,7 +112,7 @@ def test_a_misspelt_token_does_not_leave_a_listener_without_one(loaded):
     ("listen", "admin", "same"),
     [
         ("127.0.0.1:8080", "127.0.0.1:8080", True),
-        ("127.0.0.1:8080", "127.0.0.1:9090", False),
+        ("127.0.0.1:8080", "127.0.0.1:9180", False),
         (":8080", "127.0.0.1:8080", True),
         ("0.0.0.0:8080", "127.0.0.1:8080", True),
         ("127.0.0.1:8080", "[::]:8080", True),

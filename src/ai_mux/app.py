@@ -236,6 +236,8 @@ class App:
             return
         self._assembly.adopt(assembled, config)
         self._config, needs_restart = taken_over(self._config, config)
+        if self._admin is not None and self._config.admin is not None:
+            self._admin.go_by(self._config.admin.token_digest)  # a token that leaked must not wait
         limit = sockets.raise_descriptor_limit(config.max_connections)
         self.server.go_by(assembled.gateway, assembled.server_tls, max_connections=limit)
         self._log.set_level(config.log_level)

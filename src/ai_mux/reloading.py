@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from ai_mux.config import Config, load
+from ai_mux.config import AdminConfig, Config, Listen, load
 from ai_mux.errors import ConfigError
 from ai_mux.logs import Log
 
 # What a running server keeps: its sockets are bound, and its credentials and its ledger lie there.
-_FIXED: Final = ("listen", "state_dir", "admin")
+_FIXED: Final = ("listen", "state_dir")
 # Half a file, which lacks its users, must not let everyone in.
 _OPENS_TO_ALL: Final = (
     "users: none are left, so everyone could use the credentials; add users, or restart if that is meant"
@@ -106,7 +106,14 @@ def taken_over(before: Config, config: Config) -> tuple[Config, list[str]]:
     if before.usage.enabled and not config.usage.enabled:
         fixed.append("usage.enabled")
         kept = replace(kept, usage=replace(config.usage, enabled=True))
+    if _address(before.admin) != _address(config.admin):
+        fixed.append("admin" if before.admin is None or config.admin is None else "admin.listen")
+        kept = replace(kept, admin=before.admin)
     return kept, fixed
+
+
+def _address(admin: AdminConfig | None) -> Listen | None:
+    return None if admin is None else admin.listen
 
 
 def _check_source(path: Path | None) -> None:

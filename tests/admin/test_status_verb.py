@@ -90,12 +90,12 @@ async def test_it_shows_the_token_that_the_configuration_has(parts: Parts, tmp_p
     assert TOKEN not in done.stdout
 
 
-async def test_a_token_that_the_server_does_not_know_yet_asks_for_a_reload(parts: Parts, tmp_path):
+async def test_a_token_that_the_server_does_not_know_yet_asks_for_a_restart(parts: Parts, tmp_path):
     await parts.serve(token_digest=digest_of(b"an-older-made-up-token"))
     done = await ran(write(tmp_path, listen=f"127.0.0.1:{parts.port}", token=TOKEN))
     assert done.returncode == 1
     assert "does not take this configuration's token" in done.stderr
-    assert "SIGHUP" in done.stderr
+    assert "reload (SIGHUP) or restart the server" in done.stderr
     assert TOKEN not in done.stdout + done.stderr
 
 

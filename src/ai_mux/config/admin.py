@@ -30,7 +30,7 @@ def read_admin(
     """
     fields = Fields(node, at="admin", known=KEYS, report=report)
     if isinstance(node, Table) and "listen" not in fields:
-        report.error(fields.line, "admin.listen", 'is missing; add one like "127.0.0.1:9090"')
+        report.error(fields.line, "admin.listen", 'is missing; add one like "127.0.0.1:9180"')
     where = fields.get("listen", addresses.listen, None)
     key, digest = _token(fields, users, report)
     if where is None:

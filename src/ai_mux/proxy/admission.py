@@ -7,7 +7,6 @@ comes even before that, because a request whose end is unknown has no path.
 
 import re
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Final
 
 from ai_mux.clock import Clock
@@ -20,6 +19,7 @@ from ai_mux.errors import (
     TooLarge,
     Unauthorized,
 )
+from ai_mux.hosts import is_local_name
 from ai_mux.proxy.routes import HEALTH, Admitted, Gateway, OpenPaths, Paths, prefix_of
 from ai_mux.users import User
 from ai_mux.wire.http1 import RequestHead
@@ -32,7 +32,6 @@ _REMEMBERED: Final = 512
 _REMEMBERED_BYTES: Final = 256
 # They fetch or remove what is there; no model answers them.
 _ASKS_NOTHING: Final = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
-_LOOPBACK_NAMES: Final = frozenset({"localhost"})
 # For whose handshake is none: it has a body, or a proxy on the way has removed what asks for it.
 _HANDSHAKE: Final = ", and GET as a WebSocket handshake: Connection: Upgrade, Upgrade: websocket, no body"
 
@@ -199,18 +198,5 @@ def _refuse_web_pages(head: RequestHead, gateway: Gateway) -> None:
     """Without users a browser's page could use the gateway; neither it nor DNS rebinding may."""
     if b"origin" in head.fields:
         raise Forbidden("Requests from web pages are refused while no users are configured.")
-    if gateway.guards_loopback and not _is_local_name(head.fields[b"host"]):
+    if gateway.guards_loopback and not is_local_name(head.fields[b"host"].decode("latin-1")):
         raise Forbidden("The Host must be a loopback name or an IP address while no users are configured.")
-
-
-def _is_local_name(host: bytes) -> bool:
-    name = host.decode("latin-1").lower()
-    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-    name = name.removesuffix(".")
-    if name in _LOOPBACK_NAMES or name.endswith(".localhost"):
-        return True
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -140,7 +140,7 @@ def _document(status: int, body: bytes, at: str) -> dict[str, object]:
     if status in {401, 403}:
         raise NoStatus(
             f"{at} (admin.listen) does not take this configuration's token; "
-            "let the server read it: reload it (SIGHUP), or restart it"
+            "if that was changed since the server's start, reload (SIGHUP) or restart the server"
         )
     try:
         document = json.loads(body) if status == 200 else None  # cut, where it was too much to be read
