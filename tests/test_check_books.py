@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from fakes.rows import row, write
 
 from ai_mux.check import as_text, examine
 from ai_mux.config import load
@@ -135,6 +137,46 @@ def test_a_directory_in_the_ledger_s_place_is_an_error(found, public):
         Level.ERROR,
         f"it is a directory; move it away: {public}/usage.sqlite",
     )
+
+
+@pytest.mark.parametrize(
+    ("there", "level", "says"),
+    [
+        (
+            "a letter",
+            Level.ERROR,
+            "it is corrupt: file is not a database (SQLITE_NOTADB); a server that meets",
+        ),
+        ("a later version", Level.ERROR, "was written by a later version of ai-mux"),
+        ("another program's", Level.ERROR, "is another program's database; move it away"),
+        ("an earlier version", Level.WARNING, "they are brought up to date when the server starts"),
+        ("ours", Level.OK, "each request is kept for 400 days"),
+    ],
+)
+def test_a_ledger_that_is_there_is_good_only_if_it_can_be_used(
+    found, public, there, level, says, monkeypatch
+):
+    path = write(public, [row()])
+    if there == "a letter":
+        path.write_text("Dear operator, this is no database.\n" * 100)
+    elif there == "a later version":
+        sql(path, "PRAGMA user_version = 99")
+    elif there == "another program's":
+        sql(path, "PRAGMA application_id = 7")
+    elif there == "an earlier version":
+        monkeypatch.setattr("ai_mux.storage.sqlite_reading.STEPS", ((), ()))
+    for one in public.iterdir():
+        one.chmod(0o666)
+    before = path.read_bytes()
+    [finding] = found("usage", state_dir=str(public))
+    assert finding.level is level
+    assert says in finding.text
+    assert path.read_bytes() == before
+
+
+def sql(path, statement):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
 
 
 # The admin listener

@@ -220,3 +220,25 @@ def test_the_machine_s_clock_says_what_is_over_unless_another_does(tmp_path):
     file.write_text(json.dumps({"users": [{"name": "a", "token": "x" * 16, "expires": "2001-01-01"}]}))
     assert any("is in the past" in line for line in load(file, known_providers=[]).warnings)
     assert not any("is in the past" in line for line in load(file, known_providers=[], now_s=0).warnings)
+
+
+@pytest.mark.parametrize(
+    ("of_the_user", "said"),
+    [
+        ({"models": ["claude-*"]}, ["users with 'models' get a 403"]),
+        ({"limits": {"tokens": ["5M/day"]}}, ["count an estimate"]),
+        (
+            {"limits": {"cost": ["$5/day"]}, "models": ["x"]},
+            ["count an estimate", "users with 'models' get a 403"],
+        ),
+        ({"limits": {"requests": ["5/day"]}}, []),
+        ({}, []),
+    ],
+)
+def test_paths_do_not_go_with_models_nor_limits_of_what_is_used(loaded, of_the_user, said):
+    warnings = loaded(of_the_user, [{"name": "claude", "paths": "all"}, "chatgpt"]).warnings
+    assert len(warnings) == len(said)
+    assert all(
+        "providers[0].paths: " in line and words in line for line, words in zip(warnings, said, strict=True)
+    )
+    assert loaded(of_the_user, ["claude", "chatgpt"]).warnings == ()

@@ -560,7 +560,7 @@ async def test_the_curl_lines_work_as_printed():
     await out.shows("Serving until Ctrl-C")
     page = out.getvalue()
     token = re.search(r"^export AI_MUX_TOKEN=.+$", page, re.MULTILINE)[0]
-    commands = re.findall(r"^curl -N .+?\n\n", page, re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^curl .+?\n\n", page, re.MULTILINE | re.DOTALL)
     answers = []
     for command in commands:
         shell = await asyncio.create_subprocess_exec(
@@ -569,9 +569,10 @@ async def test_the_curl_lines_work_as_printed():
         answers.append((await asyncio.wait_for(shell.communicate(), 20))[0].decode())
     os.kill(os.getpid(), signal.SIGINT)
     assert await running == 0
-    claude, chatgpt = answers
+    claude, chatgpt, usage = answers
     assert "message_stop" in claude
     assert "response.completed" in chatgpt
+    assert json.loads(usage)["usage"]["today"]["requests"] == 1 + 2  # the demo's own among them
 
 
 def test_at_a_terminal_the_command_prints_with_colour_and_nothing_on_stderr(tmp_path):

@@ -122,7 +122,7 @@ def test_a_window_without_length_has_nothing(store):
 def forget(store, before_s: float) -> int:
     """Forget all that is to be forgotten; return in how many steps."""
     steps = 1
-    while store.forget_before(before_s):
+    while store.forget_before(before_s).more:
         steps += 1
     return steps
 
@@ -134,6 +134,21 @@ def test_rows_and_sums_of_hours_that_are_too_old_go_in_small_steps(store):
     for query in (EVER, Query(NOON - 2 * DAY_S - 60, NOON)):  # by hours, and by rows
         assert [group.sums.requests for group in store.sums(query)] == [2]
     assert forget(store, NOON - 5 * DAY_S) == 1
+
+
+def test_each_step_of_forgetting_says_how_many_requests_it_took(store):
+    store.append([row(ago_s=10 * DAY_S + one) for one in range(1600)] + [row()])
+    steps = [store.forget_before(NOON - 5 * DAY_S) for _ in range(5)]
+    assert sum(one.rows for one in steps) == 1600
+    assert steps[-1] == (0, False)
+
+
+def test_the_last_request_before_a_time_is_found(store):
+    assert store.last_before(NOON) is None
+    store.append([row(at_s=NOON), row(at_s=NOON - DAY_S), row(at_s=NOON + DAY_S)])
+    assert [store.last_before(NOON + away) for away in (1e9, 1, 0, -DAY_S)] == [
+        NOON + DAY_S, NOON, NOON - DAY_S, None,
+    ]  # fmt: skip
 
 
 def test_an_hour_is_kept_or_forgotten_whole(store):

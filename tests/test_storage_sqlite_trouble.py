@@ -422,6 +422,8 @@ def test_what_is_no_file_is_left_alone(store, path, what):
     path.parent.mkdir()
     path.mkdir() if what == "a directory" else os.mkfifo(path)
     assert "is not a regular file; move it away" in refusal(store, passing=False)
+    with pytest.raises(LedgerError, match="is not a regular file; move it away"):
+        open_for_reading(path)
 
 
 def test_where_there_is_no_ledger_yet_who_reads_is_told_and_makes_none(path):

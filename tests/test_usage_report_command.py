@@ -185,6 +185,8 @@ def test_a_ledger_that_is_none_is_an_error_and_stays_as_it_is(person, content):
     done = person.types()
     assert (done.returncode, done.stdout) == (1, "")
     assert str(person.state / LEDGER) in done.stderr
+    assert "it is corrupt" in done.stderr
+    assert "a server that meets the damage moves the file aside and begins a new one" in done.stderr
     assert "Traceback" not in done.stderr
     assert (person.state / LEDGER).read_bytes() == content
 

@@ -133,6 +133,26 @@ def test_trouble_has_a_column_only_where_there_is_any(report):
     assert not re.search("metered|priced|gaps", shown(made, 120))
 
 
+@pytest.mark.parametrize("width", [30, 40, 44, 50, 60])
+@pytest.mark.parametrize("by", [("day",), ("hour",), ("user", "day"), ()])
+def test_dates_stay_whole_on_a_narrow_terminal(report, width, by):
+    made = report(
+        [row("a-user-with-a-name", cost=2_000_000), unmetered(), refused()], by=by, since_s=NOON - 3 * DAY_S
+    )
+    text = shown(made, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert ("2026-11-22 11:00" if by == ("hour",) else "2026-11-22 Sun") in text
+    assert "$2.00" in text
+
+
+def test_money_in_one_column_is_written_in_one_way(report):
+    rows = [row("alice", cost=80_000 * 10**6), row("bob", cost=80_000 * 10**6), row("carol", cost=5)]
+    text = shown(report(rows, by=("user",)))
+    assert [re.findall(r"<?\$[\d.]+k?", lines_of(text, name)[0])[0] for name in ("alice", "bob", "carol", "total")] == [
+        "$80.0k", "$80.0k", "<$1", "$160k",
+    ]  # fmt: skip
+
+
 def test_bars_are_as_long_as_the_cost_is_high(report):
     rows = [
         row("alice", cost=4_000_000),

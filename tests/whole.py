@@ -7,13 +7,16 @@ descriptor is left, no exception went astray, and no secret stands in the log.
 import asyncio
 import contextlib
 import json
+import os
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from engine.harness import descriptors
+from engine.harness import descriptors, none_left
 from engine.upstream import Upstream
 from engine.wires import Message, Wire, eventually
 from fakes.clock import FakeClock
@@ -194,10 +197,32 @@ class Whole:
         await wire.send(request(line, *fields, token=token, body=body))
         return await wire.message(to_head=line.startswith("HEAD"))
 
+    async def usage(self, *by: str, **options: str) -> list[dict[str, Any]]:
+        """Return the groups that ``ai-mux usage --json`` prints in a process of its own, since ever."""
+        since = {"since": "2020-01-01"} | options
+        dashed = [part for name, value in since.items() for part in (f"--{name}", value)]
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "ai_mux", "usage", "--config", self.path, "--json",
+            "--by", ",".join(by), *dashed,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={"HOME": str(self.directory), "PATH": os.environ["PATH"]},
+        )  # fmt: skip
+        out, err = await program.communicate()
+        assert program.returncode == 0, err.decode()
+        groups: list[dict[str, Any]] = json.loads(out, parse_float=Decimal)["groups"]
+        return groups
+
     async def reload(self) -> None:
         """Reload as SIGHUP does, and wait for its end."""
         self.app.reload()
         await eventually(lambda: not self.app._reloads.is_running, what="it reloads")
+
+    async def stop(self) -> None:
+        """Stop in order, as SIGTERM does. ``start`` starts it again, with what its state_dir holds."""
+        await self.app.stop()
+        self._app = None
+        assert self._log is not None
+        self._log.close()
 
     # The end of every test
 
@@ -234,7 +259,7 @@ async def whole(
         await it.close()
         for origin in origins:
             await origin.upstream.close()
-    await eventually(lambda: descriptors().keys() <= before.keys(), what="descriptors are left")
+    await none_left(before)
 
 
 def request(line: str, *fields: str, token: str = ALICE, body: bytes = b"{}") -> bytes:

@@ -13,6 +13,7 @@ from typing import Final
 from ai_mux.clock import Clock
 from ai_mux.config import Config
 from ai_mux.errors import LedgerError
+from ai_mux.limits import Limits
 from ai_mux.logs import Log
 from ai_mux.logs.audit import Audit
 from ai_mux.proxy.own_pages import OwnPages
@@ -32,6 +33,9 @@ LEDGER: Final = "usage.sqlite"
 _RESTORE_S: Final = 2.0
 # So long a stop waits for a disk that does not take the last rows.
 _LAST_ROWS_S: Final = 5.0
+# While another program holds the ledger, it is asked again so often.
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 30.0
 
 
 class Bookkeeping:
@@ -73,32 +77,44 @@ class Bookkeeping:
             return
         await asyncio.to_thread(self.accounting.prices.known)  # read now, not in the first request's time
         self.ledger.start()
-        restoring = asyncio.ensure_future(self._restore())
-        self._restoring.add(restoring)
-        restoring.add_done_callback(self._restoring.discard)
-        await asyncio.wait({restoring}, timeout=_RESTORE_S)
+        await asyncio.wait({self._restore_soon()}, timeout=_RESTORE_S)
 
     async def _restore(self) -> None:
         """Let the limiter know what the ledger remembers of everybody who has limits in windows."""
         ledger = self.ledger
-        limits = {user.name: user.limits for user in self._config.users if user.limits.rules}
-        if not self._config.users and self._config.limits.rules:
-            limits[ANONYMOUS.name] = self._config.limits
+        limits = _limits(self._config)
         if ledger is None or not limits:
             return
 
         async def spent(since_s: float, now_s: float) -> list[Spent]:
             return await asyncio.to_thread(ledger.spent, since_s, now_s)
 
-        try:
-            await self.accounting.limiter.restore(limits, spent)
-        except LedgerError as error:
-            self._log.error("limits.not_restored", problem=str(error))
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                await self.accounting.limiter.restore(limits, spent)
+            except LedgerError as error:
+                if pause_s == _FIRST_PAUSE_S:
+                    self._log.error("limits.not_restored", problem=str(error))
+                if not error.passing:
+                    return
+            else:
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _restore_soon(self) -> asyncio.Task[None]:
+        """Begin to restore; what is asked for later is asked with the limits that hold then."""
+        for before in self._restoring:
+            before.cancel()
+        restoring = asyncio.create_task(self._restore())
+        self._restoring.add(restoring)
+        restoring.add_done_callback(self._restoring.discard)
+        return restoring
 
     async def go_by(self, config: Config) -> None:
         """Use another configuration from now on; whatever it says, begin the audit log's file anew."""
-        had = {(user.name, user.limits) for user in self._config.users}
-        self._config = config
+        had, self._config = _limits(self._config), config
         self.accounting.prices = _prices(config)
         await asyncio.to_thread(self.accounting.prices.known)
         if self.ledger is not None:
@@ -111,8 +127,8 @@ class Bookkeeping:
             self.accounting.audit = self._audit(config.audit)
             if audit is not None:
                 await asyncio.to_thread(audit.close)
-        if {(user.name, user.limits) for user in config.users} != had:
-            await self._restore()  # for windows that are new
+        if _limits(config) != had:
+            self._restore_soon()  # for windows that are new
 
     async def close(self) -> None:
         """Write what is left to be written, within limits."""
@@ -136,6 +152,13 @@ class Bookkeeping:
 
     def _audit(self, path: Path | None) -> Audit | None:
         return None if path is None else Audit(path, self._log, clock=self._clock)
+
+
+def _limits(config: Config) -> dict[str, Limits]:
+    """Return the limits of everybody who has some in windows, by name."""
+    if not config.users:
+        return {ANONYMOUS.name: config.limits} if config.limits.rules else {}
+    return {user.name: user.limits for user in config.users if user.limits.rules}
 
 
 def _prices(config: Config) -> Prices:

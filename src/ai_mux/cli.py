@@ -182,7 +182,7 @@ def status(path: Path | None, *, as_json: bool) -> None:
     document, at = asked(_load(path))
     if as_json:
         text = json.dumps(document, indent=2) + "\n"
-    elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    elif sys.stdout.isatty():
         from ai_mux.status.drawn import drawn  # noqa: PLC0415 - only a terminal needs it
 
         text = drawn(

@@ -178,15 +178,23 @@ class TargetTooLong(RequestError):
 class UnsupportedMediaType(RequestError):
     """The body must be looked into for this user, and cannot be.
 
-    RFC 9110, section 12.5.3, asks for the codings that would have been understood.
+    RFC 9110, sections 12.5.3 and 15.5.16, asks for the codings, or types, that would have been understood.
     """
 
     status = 415
-    fields = (("Accept-Encoding", "gzip, deflate, br, zstd"),)
     public_message = (
         "The model must be read from this request's body, and its content coding cannot be undone. "
-        "Send the body without one, or in gzip, deflate, br or zstd."
+        "Send the body without one, or in gzip, br or zstd."
     )
+
+    def __init__(
+        self,
+        public_message: str | None = None,
+        *,
+        fields: tuple[tuple[str, str], ...] = (("Accept-Encoding", "gzip, br, zstd"),),
+    ) -> None:
+        super().__init__(public_message)
+        self.fields = fields
 
 
 class UpgradeRequired(RequestError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from admin.parts import Parts
-from engine.harness import descriptors
+from engine.harness import descriptors, none_left
 from engine.wires import eventually
 
 from ai_mux.proxy.engine import ENVIRONMENT, Engine
@@ -38,8 +38,6 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     await eventually(
         lambda: asyncio.all_tasks() <= tasks, what=lambda: f"tasks: {asyncio.all_tasks() - tasks}"
     )
-    await eventually(
-        lambda: descriptors().keys() <= before.keys(), what=lambda: f"descriptors: {descriptors()}"
-    )
+    await none_left(before)
     loop.set_exception_handler(None)
     assert not astray, astray

@@ -10,7 +10,7 @@ import pytest
 from admin.parts import TOKEN, Parts
 from engine.wires import Ended, Wire, eventually
 
-from ai_mux.admin.serving import LONGEST_S, MOST_CONNECTIONS, serve_admin
+from ai_mux.admin.serving import LONGEST_S, MOST_CONNECTIONS, MOST_STRANGERS, serve_admin
 from ai_mux.config import Listen
 from ai_mux.errors import ConfigError
 from ai_mux.users import digest_of
@@ -213,7 +213,7 @@ async def test_who_sends_nothing_or_half_a_request_is_let_go(parts: Parts, sent)
     if sent.startswith(b"POST"):
         assert (await wire.message()).status == 405
     else:
-        await eventually(lambda: parts.server._server._used_at, what="it is connected")
+        await eventually(lambda: parts.server._server._uses, what="it is connected")
         parts.server.sweep(parts.clock.monotonic() + LONGEST_S - 1)
         parts.server.sweep(parts.clock.monotonic() + LONGEST_S + 1)
     assert await _is_closed(wire)
@@ -233,22 +233,96 @@ async def test_a_connection_that_asks_now_and_then_is_kept(parts: Parts):
     wire.close()
 
 
+async def _connect(parts: Parts, count: int) -> list[Wire]:
+    """Connect so often, one after another."""
+    assert parts.server is not None
+    known = parts.server._server._uses
+    wires = []
+    for _ in range(count):
+        before = set(known)
+        wires.append(await Wire.to(parts.port))
+        await eventually(lambda before=before: set(known) - before, what="it is connected")
+    return wires
+
+
+async def _status(wire: Wire, path: str, *fields: str) -> int:
+    lines = [f"GET {path} HTTP/1.1", "Host: localhost", *fields]
+    await wire.send("\r\n".join(lines).encode() + b"\r\n\r\n")
+    return (await wire.message()).status
+
+
 async def test_there_are_never_more_connections_than_so_many(parts: Parts):
+    """Who has not asked for the longest makes room."""
     await parts.serve()
     assert parts.server is not None
-    held = [await Wire.to(parts.port) for _ in range(MOST_CONNECTIONS)]
-    await eventually(lambda: len(parts.server._server._used_at) == MOST_CONNECTIONS, what="all are there")
-    one_more = await Wire.to(parts.port)
-    assert await _is_closed(one_more)
-    held.pop().close()
-    await eventually(lambda: len(parts.server._server._used_at) < MOST_CONNECTIONS, what="one has left")
-    assert (await parts.ask("GET /healthz")).status == 200
+    held = await _connect(parts, MOST_CONNECTIONS)
+    assert await _status(held[0], "/healthz") == 200
+    [one_more] = await _connect(parts, 1)
+    assert await _is_closed(held[1])
+    assert len(parts.server._server._uses) == MOST_CONNECTIONS
+    for wire in (one_more, held[0], held[2]):
+        assert await _status(wire, "/healthz") == 200
     for wire in [*held, one_more]:
         wire.close()
 
 
+async def test_strangers_never_take_the_place_of_who_has_shown_the_token(parts: Parts):
+    await parts.serve(token_digest=DIGEST)
+    assert parts.server is not None
+    known = await _connect(parts, 3)
+    for wire in known:
+        assert await _status(wire, "/status", BEARER) == 200
+    strangers = await _connect(parts, MOST_CONNECTIONS + 10)
+    assert len(parts.server._server._uses) == MOST_STRANGERS + len(known)
+    assert await _is_closed(strangers[0])
+    assert (await parts.ask("GET /status", BEARER)).status == 200
+    for wire in known:
+        assert await _status(wire, "/status", BEARER) == 200
+    for wire in [*known, *strangers]:
+        wire.close()
+
+
+async def test_who_has_shown_the_token_may_have_all_connections_and_still_come_once_more(parts: Parts):
+    await parts.serve(token_digest=DIGEST)
+    assert parts.server is not None
+    known = []
+    for _ in range(MOST_CONNECTIONS):
+        known += await _connect(parts, 1)
+        assert await _status(known[-1], "/status", BEARER) == 200
+    strangers = await _connect(parts, 5)  # which have one place together
+    assert len(parts.server._server._uses) == MOST_CONNECTIONS
+    assert await _is_closed(known[0])
+    for wire in (*known[1:], strangers[-1]):
+        assert await _status(wire, "/status", BEARER) == 200
+    for wire in [*known, *strangers]:
+        wire.close()
+
+
+async def test_who_has_shown_a_token_that_was_replaced_is_a_stranger_again(parts: Parts):
+    await parts.serve(token_digest=DIGEST)
+    assert parts.server is not None
+    [early] = await _connect(parts, 1)
+    assert await _status(early, "/status", BEARER) == 200
+    parts.server.go_by(digest_of(b"another-made-up-token"))
+    strangers = await _connect(parts, MOST_STRANGERS)
+    assert await _is_closed(early)
+    for wire in [early, *strangers]:
+        wire.close()
+
+
+async def test_health_and_a_wrong_token_make_nobody_known(parts: Parts):
+    await parts.serve(token_digest=DIGEST)
+    assert parts.server is not None
+    [healthy] = await _connect(parts, 1)
+    assert await _status(healthy, "/healthz", BEARER) == 200
+    strangers = await _connect(parts, MOST_STRANGERS)
+    assert await _is_closed(healthy)
+    for wire in [healthy, *strangers]:
+        wire.close()
+
+
 def _waiting_bytes(server) -> int:
-    return sum(transport.get_write_buffer_size() for transport, _ in server._server._used_at.values())
+    return sum(it.transport.get_write_buffer_size() for it in server._server._uses.values())
 
 
 async def test_who_does_not_read_does_not_hold_the_stop(parts: Parts):
@@ -262,7 +336,7 @@ async def test_who_does_not_read_does_not_hold_the_stop(parts: Parts):
     async with asyncio.timeout(10):
         await server.stop()
     parts.server = None
-    await eventually(lambda: not server._server._used_at, what="it is let go of")
+    await eventually(lambda: not server._server._uses, what="it is let go of")
     wire.close()
 
 

@@ -3,10 +3,13 @@
 import json
 import re
 
+import pytest
 from admin.parts import Parts, record
 from documents import ROOT
 
 from ai_mux.admin.status import document
+from ai_mux.providers import PROVIDERS
+from ai_mux.storage.inspect import inspect
 from ai_mux.storage.sqlite import SqliteStore
 from ai_mux.usage.ledger import Ledger
 from ai_mux.usage.tally import NO_TOKENS
@@ -70,9 +73,42 @@ async def test_a_credential_that_cannot_be_used_is_named_with_what_mends_it(part
     said = document(parts.sources())
     assert said["ok"] is False
     assert said["ready"] is True
+    path = parts.directory / "chatgpt" / "auth.json"
     assert said["problems"] == [
-        "chatgpt:login is missing (there is no credential file); run: ai-mux login chatgpt"
+        "chatgpt:login is missing (there is no credential file); "
+        f"run `ai-mux login chatgpt`, with the server's --config, for a login in {path}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("days", "refresh", "is_told"), [(29.9, None, True), (30.1, None, False), (29.9, "refresh-0", False)]
+)
+async def test_a_token_that_ends_soon_and_cannot_be_renewed_is_a_problem_as_for_check(
+    parts: Parts, days, refresh, is_told
+):
+    await parts.credential(left_s=days * 86400, refresh=refresh)
+    said = document(parts.sources())
+    assert (said["ok"], len(said["problems"])) == (not is_told, int(is_told))
+    path = parts.directory / "claude" / ".credentials.json"
+    found = inspect(path, PROVIDERS["claude"].issuer, now=parts.clock.wall)
+    assert any("it may end soon" in one.text for one in found.findings) == is_told
+    if is_told:
+        [problem] = said["problems"]
+        assert problem.startswith(
+            "claude:login ends 2027-02-14T05:36:00Z and cannot be renewed; run `ai-mux login claude`, with "
+            "the server's --config"
+        )
+        assert "claude setup-token" in problem
+
+
+async def test_an_api_key_that_is_missing_has_its_own_way_to_be_mended(parts: Parts):
+    renewer = await parts.api_key("claude", "made-up-key-of-claude")
+    (parts.directory / "claude.key").unlink()
+    await renewer.look()
+    [problem] = document(parts.sources())["problems"]
+    assert problem.endswith(
+        f"; write the provider's API key into {parts.directory / 'claude.key'}: the key alone, on one line"
+    )
 
 
 async def test_a_credential_that_works_and_has_trouble_is_a_problem_too(parts: Parts):

@@ -113,7 +113,7 @@ def test_ten_thousand_spellings_are_not_remembered():
     totals = Totals()
     for number in range(10_000):
         totals.add(record(model=f"invented-{number}"), "done")
-    assert len(totals._labels) <= 1024
+    assert len(totals._spelled) <= 1024
     assert len(totals._models) <= MOST_OTHER_MODELS + 1
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from asyncio.subprocess import Process
@@ -58,6 +59,11 @@ class Gateway:
             self.program.kill()
             await self.program.wait()
         assert self.program.returncode == 0, self.log.read_text()
+
+    async def kill(self) -> None:
+        """End it as a machine that loses its power would, so far as a process can."""
+        self.program.kill()
+        await self.program.wait()
 
     async def requests(self) -> list[tuple[str, str, int]]:
         """Stop it, so that its log is whole, and return (method, path, status) of each logged request."""
@@ -132,4 +138,5 @@ async def _process(config: Path, log: Path) -> AsyncIterator[Gateway]:
                 await asyncio.sleep(0.02)
         yield gateway
     finally:
-        await gateway.stop()
+        if gateway.program.returncode != -signal.SIGKILL:
+            await gateway.stop()

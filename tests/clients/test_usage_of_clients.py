@@ -128,7 +128,8 @@ async def test_what_both_sdks_used_is_told_apart_by_user_model_and_credential(co
         plain = await alice.messages.create(**asked)
         async with alice.messages.stream(**asked) as stream:
             streamed = await stream.get_final_message()
-        bobs_own = await bob.messages.create(**asked)
+        kept = {"type": "text", "text": "long " * 2000, "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+        bobs_own = await bob.messages.create(**asked | {"system": [kept]})
         await alice.messages.count_tokens(model="claude-sonnet-5", messages=_QUESTION)
         responses = [await bobs.responses.create(model="gpt-5.5", input="say hi" * 4000)]
         async with bobs.responses.stream(model="gpt-5.5", input="say hi") as stream:
@@ -149,8 +150,12 @@ async def test_what_both_sdks_used_is_told_apart_by_user_model_and_credential(co
     assert alices["requests"] == 2
     assert alices["tokens"]["output"] == plain.usage.output_tokens + streamed.usage.output_tokens
     assert at_bobs["tokens"]["input"] == bobs_own.usage.input_tokens
+    assert at_bobs["tokens"]["cache_write_1h"] == bobs_own.usage.cache_creation.ephemeral_1h_input_tokens > 0
     both = Counter(alices["tokens"]) + Counter(at_bobs["tokens"])
-    assert {kind: both[kind] for kind in KINDS} == {kind: sent["claude-sonnet-5"][kind] for kind in KINDS}
+    of_sonnet = sent["claude-sonnet-5"]
+    assert {kind: both[kind] for kind in KINDS} == {kind: of_sonnet[kind] for kind in KINDS}
+    cost = alices["cost_usd"] + at_bobs["cost_usd"]
+    assert abs(cost - cost_of("claude-sonnet-5", of_sonnet)) <= Decimal("0.0000015")
     assert_equal(groups["bob", "gpt-5.5", "chatgpt:api-key"], "gpt-5.5", sent["gpt-5.5"])
     assert groups["bob", "gpt-5.5", "chatgpt:api-key"]["tokens"]["total"] == (
         sum(one.usage.total_tokens for one in responses) + chat.usage.total_tokens + last.total_tokens
@@ -275,7 +280,7 @@ async def test_codex_is_told_within_its_websocket_that_a_limit_is_used_up(
     [
         ({"models": ["made-up-*"]}, "Your token is not for the model"),
         ({"providers": "the other"}, "The operator can add it to your providers"),
-        ({"expires": "2020-01-01"}, "This token expired on 2020-01-02"),
+        ({"expires": "2020-01-01"}, "it was valid until the end of 2020-01-01 (UTC)"),
     ],
     ids=["model", "provider", "expired"],
 )

@@ -11,9 +11,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
-from engine.harness import Gate, descriptors
+from engine.harness import Gate, descriptors, none_left
 from engine.upstream import Upstream
-from engine.wires import eventually
 
 from ai_mux.proxy.engine import ENVIRONMENT, Engine
 
@@ -57,12 +56,7 @@ async def opened() -> AsyncIterator[Open]:
     yield open_gate
     for gate in gates:
         await gate.close()
-    await eventually(
-        lambda: descriptors().keys() <= before.keys(),
-        what=lambda: (
-            f"descriptors are left: { {fd: to for fd, to in descriptors().items() if fd not in before} }"
-        ),
-    )
+    await none_left(before)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from engine.conftest import Open
 from engine.harness import ALICE, BOB, Gate, get, ok, post
 from engine.wires import Ended, Wire, eventually
 
+from ai_mux.limits import Limits, Quantity, Rule
 from ai_mux.usage.tally import NO_TOKENS, Tokens
 
 MODEL = "claude-sonnet-4-5-20250929"
@@ -255,12 +256,18 @@ async def test_field_note_17_what_was_used_when_the_client_left_is_kept(gate: Ga
     assert (one.metering, one.tokens, one.status) == ("partial", USED._replace(output=1), 200)
 
 
-async def test_a_client_that_leaves_before_anything_came_has_a_row_without_status(gate: Gate):
+async def test_field_note_17_a_client_that_leaves_before_anything_came_leaves_an_unmetered_row(gate: Gate):
     client, provider = await gate.ask(post(b'{"model":"m"}'))
     await provider.message()
     client.reset()
     one = await row(gate)
-    assert (one.status, one.metering, one.tokens, one.head_ms) == (0, "none", NO_TOKENS, None)
+    assert (one.status, one.metering, one.tokens, one.head_ms, one.model) == (
+        0,
+        "unmetered",
+        NO_TOKENS,
+        None,
+        "m",
+    )
 
 
 # Who has no row
@@ -335,3 +342,30 @@ async def test_the_model_of_a_request_that_we_refuse_stands_in_its_row_too(gate:
     assert (await client.message()).status == 503
     one = await row(gate)
     assert (one.model, one.metering, one.bytes_in) == ("made-up-6", "none", 21)
+
+
+async def test_what_a_provider_that_broke_off_may_have_done_is_unmetered_and_what_it_refused_is_nothing(
+    gate: Gate,
+):
+    client, provider = await gate.ask(post(b'{"model":"m"}'))
+    await provider.message()
+    provider.close()
+    assert (await client.message()).status == 502
+    one = await row(gate)
+    assert (one.status, one.metering, one.model) == (502, "unmetered", "m")
+
+
+async def test_a_request_that_no_provider_saw_does_not_count(opened: Open):
+    rule = Rule(quantity=Quantity.REQUESTS, amount=1, window_s=3600, text="1/h")
+    gate = await opened(alice={"models": ("good-*",), "limits": Limits(concurrent=1, rules=(rule,))})
+    json_type = b"Content-Type: application/json\r\n"
+    for body, status in ((b'{"model":"bad"}', 403), (b"{}", 400), (b'{"model":"bad"}', 403)):
+        client = await gate.client()
+        await client.send(post(body, fields=json_type))
+        assert (await client.message()).status == status
+    await answered(gate, post(b'{"model":"good-1"}', fields=json_type), ok(DOCUMENT, JSON))
+    client = await gate.client()
+    await client.send(post(b'{"model":"good-1"}', fields=json_type))
+    assert (await client.message()).status == 429
+    assert gate.server.accounting.limiter.running == 0
+    assert [one.status for one in gate.rows.records] == [403, 400, 403, 200, 429]

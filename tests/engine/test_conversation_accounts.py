@@ -137,10 +137,13 @@ async def test_an_error_answers_who_waits_for_an_answer_not_who_has_one(gate: Ga
     client, provider, _, _ = await opened_tunnel(gate)
     await pass_on(client, provider, ask())
     await pass_on(provider, client, created())
-    await pass_on(client, provider, ask())
+    await pass_on(client, provider, ask("gpt-5.4"))
     await pass_on(provider, client, frame(message(type="error", status=400)) + ended())
     await eventually(lambda: running(gate) == 0)
-    assert [row.status for row in gate.rows.records] == [400, 200]
+    assert [(row.status, row.model) for row in gate.rows.records] == [
+        (400, "gpt-5.4"),
+        (200, "gpt-5.5-2026-04-23"),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["completed", "incomplete", "failed", "cancelled"])
@@ -288,6 +291,20 @@ async def test_what_a_client_says_that_asks_for_nothing_counts_for_nothing(gate:
         frame(b"", masked=True, first=0x8A),
     ]
     await pass_on(client, provider, b"".join(said))
+    assert running(gate) == 0
+    await pass_on(client, provider, ask())
+    assert running(gate) == 1
+
+
+async def test_what_looks_like_a_message_inside_of_another_frame_is_none(gate: Gate):
+    client, provider, _, _ = await opened_tunnel(gate)
+    said = message(type="response.create", model="m")
+    for first in (0x89, 0x82):
+        inside = frame(frame(said, masked=True), masked=True, first=first)
+        head = len(inside) - len(frame(said, masked=True))
+        plain = inside[: head - 4] + b"\0\0\0\0" + frame(said, masked=True)  # a key that changes nothing
+        await pass_on(client, provider, plain[:head])
+        await pass_on(client, provider, plain[head:])
     assert running(gate) == 0
     await pass_on(client, provider, ask())
     assert running(gate) == 1

@@ -1,5 +1,6 @@
 """Who may ask for certain things only is held to it in a tunnel, whatever the bytes look like."""
 
+import asyncio
 import json
 import random
 from itertools import pairwise
@@ -127,13 +128,50 @@ async def test_nothing_of_a_message_passes_before_its_model_is_known(opened: Ope
 async def test_without_models_its_type_is_enough(opened: Open):
     gate = await opened(alice={"limits": Limits(concurrent=1)})
     client, provider, _, _ = await opened_tunnel(gate)
-    said = text(b'{"type":"response.create","input":"' + b"x" * 1000)
+    said = text(b'{"type":"response.create","input":"' + b"x" * 1000 + b'"}')
     await client.send(said[:20])
     await turns(20)
     with pytest.raises(BlockingIOError):
         provider.sock.recv(1)
     await client.send(said[20:])
     assert await provider.exactly(len(said)) == said
+
+
+@pytest.mark.parametrize("alice", [{"limits": ONE_A_MINUTE}, {"expires_at": 2e9}], ids=["limits", "expires"])
+@pytest.mark.parametrize("padding", [1, 5000, 100_000])
+async def test_no_other_type_comes_behind_the_first(opened: Open, alice: dict[str, Any], padding: int):
+    gate = await opened(alice=alice)
+    client, provider, _, _ = await opened_tunnel(gate)
+    said = b'{"type":"response.cancel","x":"%b","type":"response.create","model":"o9"}' % (b"y" * padding)
+    whole = text(said)
+    await client.send(whole)
+    told = await refused(client, provider, begun=whole[:-1])
+    assert (told["status"], gate.server.accounting.limiter.running) == (400, 0)
+
+
+async def test_a_model_deeper_in_is_none_either(opened: Open):
+    gate = await opened(alice=MODELS)
+    client, provider, _, _ = await opened_tunnel(gate)
+    await client.send(text(CREATE[:-1] + b',"Response":{"model":"o9"}}'))
+    assert (await refused(client, provider))["status"] == 400
+
+
+async def test_others_have_their_turn_while_a_message_of_brackets_is_looked_into(opened: Open):
+    gate = await opened(alice={"limits": Limits(concurrent=9)})
+    client, provider, _, _ = await opened_tunnel(gate)
+    said = text(create()[:-1] + b',"x":[' + b"[]," * 60_000 + b"0]}")
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        asyncio.get_running_loop().call_soon(tick)
+
+    tick()
+    await client.send(said)
+    begun = ticks
+    assert await provider.exactly(len(said)) == said
+    assert ticks - begun > len(said) / 2**14
 
 
 @pytest.mark.parametrize(
@@ -201,6 +239,9 @@ async def test_another_model_is_refused_by_name(opened: Open):
     await gate.at_rest()
     assert [row.status for row in gate.rows.records] == [200, 403]
     assert gate.rows.records[1].metering == "none"
+    await eventually(lambda: any(b'"request.done"' in line for line in gate.lines))
+    (line,) = [json.loads(line) for line in b"".join(gate.lines).splitlines() if b'"request.done"' in line]
+    assert (line["status"], line["end"]) == (101, "refused")
 
 
 CREATE = create()
@@ -286,6 +327,14 @@ async def test_nor_around_limits(opened: Open, said: bytes):
     gate = await opened(alice={"limits": Limits(concurrent=1)})
     client, provider, _, _ = await opened_tunnel(gate)
     await client.send(said)
+    assert (await refused(client, provider))["status"] == 400
+
+
+async def test_no_more_than_a_mib_of_a_message_is_kept_back(opened: Open):
+    gate = await opened(alice=MODELS)
+    client, provider, _, _ = await opened_tunnel(gate)
+    said = text(b'{"type":"response.create","input":"' + b"x" * 2_000_000 + b'","model":"gpt-5.5"}')
+    await client.send(said[:1_200_000])
     assert (await refused(client, provider))["status"] == 400
 
 

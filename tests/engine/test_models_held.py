@@ -1,12 +1,17 @@
 """Who may ask for certain models only gets no other one over HTTP either, and waits for nothing else."""
 
+import asyncio
 import gzip
 import json
+import zlib
+from typing import Any
 
 import pytest
 import zstandard
 from engine.conftest import Open
-from engine.harness import Gate, ok, post
+from engine.harness import BOB, Gate, get, ok
+from engine.harness import post as plain_post
+from engine.tunnels import handshake
 from engine.wires import Wire, eventually, turns
 
 from ai_mux.proxy.upload import ReplayBudget
@@ -15,6 +20,15 @@ MODELS = {"models": ("claude-sonnet-*",)}
 TAIL = b',"messages":[{"role":"user","content":"' + b"x" * 50_000 + b'"}]}'
 BODY = b'{"model":"claude-sonnet-5"' + TAIL
 REFUSED_401 = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+
+
+JSON = b"Content-Type: application/json\r\n"
+
+
+def post(*args: Any, fields: bytes = b"", **more: Any) -> bytes:
+    if b"content-type" not in fields.lower():
+        fields += JSON
+    return plain_post(*args, fields=fields, **more)
 
 
 async def opened_for_alice(opened: Open) -> Gate:
@@ -84,8 +98,14 @@ async def test_a_coded_body_is_looked_into_and_passes_as_it_came(opened: Open, c
         (BODY, b"Content-Encoding: compress\r\n", 415, "invalid_request_error"),
         (BODY, b"Content-Encoding: identity\r\nContent-Encoding: gzip\r\n", 415, "invalid_request_error"),
         (BODY, b"Content-Type: application/json; charset=utf-7\r\n", 415, "invalid_request_error"),
+        (zlib.compress(BODY), b"Content-Encoding: deflate\r\n", 415, "invalid_request_error"),
+        (BODY, b"Content-Type: application/x-www-form-urlencoded\r\n", 415, "invalid_request_error"),
+        (BODY, JSON + b"Content-Type: text/plain\r\n", 415, "invalid_request_error"),
+        (BODY, JSON + JSON, 415, "invalid_request_error"),
+        (BODY, b"Content-Type: application/json, text/plain\r\n", 415, "invalid_request_error"),
+        (BODY, b"Content-Type: text/plain;x=application/json\r\n", 415, "invalid_request_error"),
     ],
-    ids=range(9),
+    ids=range(15),
 )
 async def test_what_is_refused_at_its_beginning_never_reaches_the_provider(
     opened: Open, body: bytes, fields: bytes, status: int, kind: str
@@ -215,3 +235,130 @@ async def test_a_body_that_stalls_before_its_model_is_a_408(opened: Open):
     assert (await client.message()).status == 408
     client.close()
     await gate.at_rest()
+
+
+# Where its model might stand where nobody looks
+
+
+async def test_a_body_without_a_type_is_refused_and_told_what_curl_needs(opened: Open):
+    gate = await opened_for_alice(opened)
+    client = await gate.client()
+    await client.send(plain_post(BODY))
+    answer = await client.message()
+    assert (answer.status, answer.get(b"accept")) == (415, b"application/json")
+    assert b"curl needs -H 'Content-Type: application/json'" in answer.body
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        post(BODY, path=b"/claude/v1/messages/batches"),
+        post(BODY, path=b"/claude/v1/other?model=o9"),
+        post(b"", path=b"/claude/v1/other"),
+        get(b"/claude/v1/other"),
+        handshake(path=b"/chatgpt/v1/realtime?model=o9"),
+        get(b"/claude/v1/models", method=b"DELETE"),
+        post(BODY, path=b"/claude/v1/models"),
+    ],
+    ids=range(7),
+)
+async def test_what_only_the_configuration_opens_is_not_for_those_with_models(opened: Open, asked: bytes):
+    gate = await opened(paths=("*",), alice=MODELS)
+    client = await gate.client()
+    await client.send(asked)
+    answer = await client.message()
+    assert answer.status == 403
+    assert b"it is not known here where a request names its model" in answer.body
+    assert await gate.upstream.nobody_comes()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        post(BODY),
+        get(b"/claude/v1/models"),
+        get(b"/claude/v1/models/x", method=b"HEAD"),
+        post(BODY, path=b"/claude/v1/other", token=BOB),
+    ],
+    ids=range(4),
+)
+async def test_the_providers_own_paths_are_and_for_others_all_is_open(opened: Open, asked: bytes):
+    gate = await opened(paths=("*",), alice=MODELS)
+    client, provider = await gate.ask(asked)
+    await provider.until(b"\r\n\r\n")
+    await provider.send(ok(b""))
+    assert (await client.exactly(15)).startswith(b"HTTP/1.1 200 OK")
+
+
+# Looking into it costs others nothing
+
+BRACKETS = b'{"model":"claude-sonnet-5","x":[' + b"[]," * 70_000 + b"0]"
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_a_large_body_is_looked_into_in_many_turns_and_passes_whole(opened: Open, framing: str):
+    gate = await opened_for_alice(opened)
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        asyncio.get_running_loop().call_soon(tick)
+
+    body = BRACKETS + b"}"
+    whole = post(body) if framing == "length" else post(chunked=True) + chunked(body)
+    client = await gate.client()
+    tick()
+    await client.send(whole)
+    sent = ticks
+    provider = await gate.upstream.accept()
+    assert (await provider.message()).body == body
+    assert ticks - sent > len(body) / 2**14
+    await provider.send(ok())
+    assert (await client.message()).status == 200
+    await client.send(post(BODY) + post(BODY))  # the connection goes on, and what is pipelined waits
+    for _ in range(2):
+        assert (await provider.message()).body == BODY
+        await provider.send(ok())
+        assert (await client.message()).status == 200
+
+
+async def test_what_is_pipelined_behind_a_body_that_is_looked_into_comes_next(opened: Open):
+    gate = await opened_for_alice(opened)
+    body = gzip.compress(BODY)
+    client, provider = await gate.ask(post(body, fields=b"Content-Encoding: gzip\r\n") + post(BODY))
+    assert (await provider.message()).body == body
+    await provider.send(ok())
+    assert (await provider.message()).body == BODY
+    await provider.send(ok())
+    assert [(await client.message()).status for _ in range(2)] == [200, 200]
+
+
+async def test_of_a_large_body_nothing_passes_that_is_refused_at_its_end(opened: Open):
+    gate = await opened_for_alice(opened)
+    client = await gate.client()
+    await client.send(post(BRACKETS + b',"model":"x"}'))
+    answer = await client.message()
+    assert answer.status == 400
+    client.close()
+    await gate.at_rest()
+
+
+async def test_a_few_bytes_cannot_stand_for_much_work(opened: Open):
+    gate = await opened_for_alice(opened)
+    client = await gate.client()
+    await client.send(post(gzip.compress(BRACKETS + b"}", 9), fields=b"Content-Encoding: gzip\r\n"))
+    answer = await client.message()
+    assert (answer.status, b"for a body that is packed so well" in answer.body) == (400, True)
+    assert await gate.upstream.nobody_comes()
+
+
+@pytest.mark.parametrize("leave", ["close", "reset"])
+async def test_who_leaves_while_a_body_is_looked_into_leaves_nothing(opened: Open, leave: str):
+    gate = await opened_for_alice(opened)
+    client = await gate.client()
+    await client.send(post(BRACKETS + b"}"))
+    await eventually(lambda: gate.server.requests == 1)
+    getattr(client, leave)()
+    await gate.at_rest()
+    assert gate.server.accounting.limiter.running == 0

@@ -8,6 +8,8 @@ from gates import ALICE, API_KEY, BOB, CHATGPT, CLAUDE, CREDENTIAL, OneCredentia
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ai_mux.config.expiry import expires_at
+from ai_mux.config.tree import Kind, Scalar
 from ai_mux.errors import (
     BadRequest,
     Forbidden,
@@ -138,9 +140,25 @@ def test_no_other_token_lets_anyone_in(token):
 def test_a_token_is_good_until_the_second_it_expires():
     gate = gateway(expires_at=CLOCK.wall)
     one = head(gate, "GET /claude/v1/models", f"x-api-key: {ALICE}")
-    with pytest.raises(Unauthorized, match="expired on 2027-01-15 08:00:00 UTC"):
+    with pytest.raises(Unauthorized, match="it was valid until 2027-01-15 08:00:00 UTC"):
         identify(one, gate, CLOCK)
     assert identify(one, gate, FakeClock(wall=CLOCK.wall - 0.001)).name == "alice"
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("2026-01-01", "the end of 2026-01-01 (UTC)"),
+        ("2025-12-31", "the end of 2025-12-31 (UTC)"),
+        ("2026-01-01T18:00:00+02:00", "2026-01-01 16:00:00 UTC"),
+        ("2026-01-01T18:00:00.5Z", "2026-01-01 18:00:00.500000 UTC"),
+    ],
+)
+def test_whose_token_has_expired_reads_the_date_or_the_time_that_was_written(written, told):
+    gate = gateway(expires_at=expires_at(Scalar(line=1, kind=Kind.STRING, text=written)))
+    with pytest.raises(Unauthorized) as refused:
+        identify(head(gate, "GET /claude/v1/models", f"x-api-key: {ALICE}"), gate, CLOCK)
+    assert f"has expired: it was valid until {told}. Ask" in refused.value.public_message
 
 
 @pytest.mark.parametrize(

@@ -276,21 +276,32 @@ def test_a_broken_chunked_body_is_a_400_and_its_end_is_never_announced(broken):
 class Scan:
     """Looks for a mark, as ``ModelScan`` looks for the model; another one is refused."""
 
-    def __init__(self, known: bytes = b"K", refused: bytes = b"R") -> None:
-        self.seen = b""
+    def __init__(self, known: bytes = b"K", refused: bytes = b"R", *, step: int = 100) -> None:
+        self.seen = self._unseen = b""
         self.finished = False
-        self._known, self._refused = known, refused
+        self._known, self._refused, self._step = known, refused, step
 
     @property
     def is_known(self) -> bool:
         return self._known in self.seen
 
+    @property
+    def is_behind(self) -> bool:
+        return bool(self._unseen)
+
     def feed(self, data: bytes) -> None:
-        self.seen += data
-        if self._refused in data:
+        assert not self.is_behind
+        self._unseen = data
+        self.go_on()
+
+    def go_on(self) -> None:
+        step, self._unseen = self._unseen[: self._step], self._unseen[self._step :]
+        self.seen += step
+        if self._refused in step:
             raise Forbidden("no")
 
     def finish(self) -> None:
+        assert not self.is_behind
         if not self.is_known:
             raise BadRequest("not known")
         self.finished = True
@@ -316,24 +327,32 @@ class Suspicious(Provider):
         assert self._scan.finished
 
 
-@given(pieces, st.integers(0, 8), st.integers(0, 8), st.booleans())
-def test_nothing_passes_that_was_not_looked_into(pieces, examined, attached, chunked):
+@given(pieces, st.integers(0, 8), st.integers(0, 8), st.booleans(), st.integers(1, 8), st.integers(0, 8))
+def test_nothing_passes_that_was_not_looked_into(pieces, examined, attached, chunked, step, patience):
     body = b"".join(pieces).replace(b"R", b"r") + b"K"
     wire = [chunk(body[at : at + 7]) for at in range(0, len(body), 7)] + [LAST_CHUNK]
     if not chunked:
         wire = [body[at : at + 7] for at in range(0, len(body), 7)]
-    one, scan = upload(CHUNKED if chunked else len(body)), Scan()
+    one, scan = upload(CHUNKED if chunked else len(body)), Scan(step=step)
     provider = Suspicious(scan, chunked=chunked)
+    behind = b""
     for index, piece in enumerate(wire):
         if index == examined:
             one.examine(scan)
         if index == examined + attached:
             one.attach(provider, HEAD)
-        one.feed(piece)
+        behind += one.feed(piece + (b"next" if index == len(wire) - 1 else b""))
+        for _ in range(patience):
+            behind += one.look_on() if one.is_behind else b""
     if examined >= len(wire):
         one.examine(scan)
     if examined + attached >= len(wire):
         one.attach(provider, HEAD)
+    while one.is_behind:
+        assert not one.complete
+        behind += one.look_on()
+    assert one.complete
+    assert behind == b"next"
     assert scan.seen == body
     assert (unchunked(provider.body) if chunked else provider.body) == body
     assert provider.told_complete == 1

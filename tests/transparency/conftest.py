@@ -14,6 +14,9 @@ pytest.register_assert_rewrite("transparency.crossing", "transparency.expected")
 from transparency.crossing import Passage, Through  # noqa: E402
 from transparency.modes import MODES, Mode  # noqa: E402
 
+# Users of the processes with logins have limits, all too high to be met; the others have none.
+_LIMITED = {"limits": {"concurrent": 1000, "requests": ["1M/min"], "tokens": ["1B/day"], "cost": ["$1M/day"]}}
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def through(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Through]:
@@ -30,7 +33,13 @@ async def through(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Thr
                     upstreams[one.provider] = upstream = Upstream()
                     stack.push_async_callback(upstream.close)
                     providers.append(one.configuration(upstream.port, directory / "credentials"))
-                gateway = await stack.enter_async_context(running(directory, providers=providers))
+                gateway = await stack.enter_async_context(
+                    running(
+                        directory,
+                        providers=providers,
+                        settings=_LIMITED if mode.gateway == "logins" else None,
+                    )
+                )
                 port = int(gateway.url.rpartition(":")[2])
                 passages[mode.gateway] = Passage(port=port, upstreams=upstreams)
             return passages[mode.gateway]

@@ -132,6 +132,32 @@ def test_two_servers_that_overlap_in_a_restart_both_keep_their_rows(path, log):
     assert [one.dropped for one in both] == [0, 0]
 
 
+def test_a_disk_that_hangs_is_told_although_nothing_has_failed(path, log):
+    clock, reached, goes_on = FakeClock(), threading.Event(), threading.Event()
+
+    def open_store():
+        reached.set()
+        assert goes_on.wait(PATIENCE_S)
+        return SqliteStore(path)
+
+    ledger = Ledger(open_store, log=log, clock=clock, keep_s=1e12)
+    assert ledger.is_failing is False
+    ledger.start()
+    ledger.put(row())
+    assert reached.wait(PATIENCE_S)
+    clock.pass_s(10)
+    assert ledger.is_failing is False
+    clock.pass_s(1)
+    assert ledger.is_failing is True
+    assert ledger.queued == 1
+    goes_on.set()
+    until(lambda: not ledger.is_failing)
+    until(lambda: ledger.written == 1 and ledger._idle)
+    clock.pass_s(3600)
+    assert ledger.is_failing is False  # to wait for rows is not to hang
+    ledger.close(PATIENCE_S)
+
+
 # Reading
 
 

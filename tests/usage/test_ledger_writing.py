@@ -28,6 +28,10 @@ class Rig:
         self.queue: deque = deque()
         self.keep_s = KEEP_S
         self.opened = 0
+        self.start(open_store)
+
+    def start(self, open_store=None) -> None:
+        """Start, or start again, as after the end of the process."""
         self.writing = Writing(
             self.queue,
             open_store or self.open_store,
@@ -258,17 +262,101 @@ def test_rows_that_the_code_cannot_cope_with_are_given_up_after_three_tries_and_
 # Forgetting
 
 
+def was_kept(rig, *days_ago, hours_ago=()) -> None:
+    """Have a server keep rows that are so old, one each, and end."""
+    ages_s = [*(DAY_S * days for days in days_ago), *(HOUR_S * hours for hours in hours_ago)]
+    rig.writing.close()
+    with closing(rig.open_store()) as store:
+        store.append([row(at_s=rig.clock.time() - age_s) for age_s in ages_s])
+    rig.log.lines.clear()
+    rig.start()
+
+
 def test_what_is_too_old_is_forgotten_at_the_start_and_then_every_hour(rig):
-    rig.put(3, ago_s=KEEP_S + HOUR_S)
-    rig.put(4, ago_s=KEEP_S - 2 * HOUR_S)
-    rig.put(5)
+    was_kept(rig, 402, 401, 399.9, 100, hours_ago=(30, 6))
     rig.settle()
-    assert rig.kept() == 9
+    assert rig.kept() == 4
     rig.clock.pass_s(4 * HOUR_S)
     assert rig.step() == HOUR_S
-    assert rig.kept() == 5
+    assert rig.kept() == 3
     rig.clock.pass_s(10)
     assert rig.step() == HOUR_S - 10
+    assert rig.log.lines == [
+        ("info", "ledger.forgotten", {"rows": 2, "before": "2025-12-11T08:00:00Z"}),
+        ("info", "ledger.forgotten", {"rows": 1, "before": "2025-12-11T12:00:00Z"}),
+    ]
+
+
+def test_a_clock_that_is_far_ahead_at_the_start_empties_no_ledger_and_the_log_says_so(rig):
+    was_kept(rig, 300, 200, hours_ago=(30, 6))
+    rig.clock.wall += 2 * KEEP_S
+    for _ in range(23):
+        rig.put()
+        rig.settle()
+        rig.clock.pass_s(HOUR_S)
+    assert rig.kept() == 4 + 23
+    [(level, event, fields)] = rig.log.lines
+    assert (level, event) == ("warning", "ledger.clock_doubted")
+    assert (fields["clock"], fields["last_request"]) == ("2029-03-25T08:00:00Z", "2027-01-15T02:00:00Z")
+    rig.clock.wall -= 2 * KEEP_S
+    for _ in range(48):
+        rig.clock.pass_s(HOUR_S)
+        rig.settle()
+    assert rig.kept() == 4 + 23
+
+
+def test_nor_does_it_when_it_is_started_again_after_rows_of_that_time(rig):
+    was_kept(rig, 300, 200, hours_ago=(30, 6))
+    rig.clock.wall += 2 * KEEP_S
+    for _ in range(5):
+        rig.put()
+        rig.settle()
+        rig.writing.close()
+        rig.clock.pass_s(4 * HOUR_S)
+        rig.start()
+    rig.settle()
+    assert rig.kept() == 4 + 5
+
+
+def test_after_weeks_without_a_server_what_is_too_old_is_forgotten_after_a_day(rig):
+    was_kept(rig, 390, 385, hours_ago=(30, 6))
+    rig.clock.pass_s(21 * DAY_S)
+    for _ in range(24):
+        rig.settle()
+        assert rig.kept() == 4
+        rig.clock.pass_s(HOUR_S)
+    rig.settle()
+    assert rig.kept() == 2
+    assert [line[1] for line in rig.log.lines] == ["ledger.clock_doubted", "ledger.forgotten"]
+
+
+def test_where_nothing_is_too_old_there_is_nothing_to_warn_of(rig):
+    was_kept(rig, 300)
+    rig.clock.pass_s(21 * DAY_S)
+    rig.settle()
+    assert rig.log.lines == []
+
+
+def test_a_machine_that_sleeps_every_night_forgets_all_the_same(rig):
+    was_kept(rig, 400.5, hours_ago=(30, 6))
+    for _ in range(3):
+        rig.put()
+        rig.settle()
+        rig.clock.pass_s(HOUR_S)
+        rig.clock.wall += 20 * HOUR_S
+    assert rig.kept() == 5
+
+
+def test_what_was_forgotten_is_told_once_for_all_steps_and_also_where_they_are_broken_off(rig):
+    was_kept(rig, *[401] * 2000, hours_ago=(30, 6))
+    rig.settle()
+    [(_, event, fields)] = rig.log.lines
+    assert (event, fields["rows"]) == ("ledger.forgotten", 2000)
+    was_kept(rig, *[401] * 2000)
+    rig.step()
+    assert rig.log.lines == []
+    rig.writing.close()
+    assert rig.log.lines[0][2]["rows"] == 500
 
 
 def test_rows_that_come_meanwhile_are_written_between_two_steps_of_forgetting(rig):

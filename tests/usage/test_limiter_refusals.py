@@ -61,12 +61,14 @@ def test_a_limit_is_told_as_it_was_written_and_in_words(limit, words):
         (1000, NOON, 1, "at 12:00:01 UTC, in 1 s"),
         (1001, NOON, 2, "at 12:00:02 UTC, in 2 s"),
         (1000, NOON + 0.5, 1, "at 12:00:02 UTC, in 1 s"),  # by the clock it is a moment after 12:00:01
-        (60_000, NOON, 60, "at 12:01:00 UTC, in 1 min 0 s"),
+        (60_000, NOON, 60, "at 12:01:00 UTC, in 1 min"),
         (3_599_000, NOON, 3599, "at 12:59:59 UTC, in 59 min 59 s"),
-        (3_600_000, NOON, 3600, "at 13:00:00 UTC, in 1 h 0 min"),
+        (3_600_000, NOON, 3600, "at 13:00:00 UTC, in 1 h"),
         (43_199_000, NOON, 43_199, "at 23:59:59 UTC, in 11 h 59 min"),
-        (43_200_000, NOON, 43_200, "at 2026-11-23 00:00:00 UTC, in 12 h 0 min"),
+        (43_200_000, NOON, 43_200, "at 2026-11-23 00:00:00 UTC, in 12 h"),
         (90_000_000, NOON, 90_000, "at 2026-11-23 13:00:00 UTC, in 1 d 1 h"),
+        (86_460_000, NOON, 86_460, "at 2026-11-23 12:01:00 UTC, in 1 d"),
+        (61_000, NOON, 61, "at 12:01:01 UTC, in 1 min 1 s"),
     ],
 )
 def test_until_when_is_told_by_the_clock_and_as_a_span(wait_ms, wall_s, retry_after_s, words):

@@ -119,7 +119,7 @@ def test_models_are_listed_with_the_costliest_first(ask):
     rows = [row(model="cheap", cost=1), row(model="dear", cost=9), row(model="dear", cost=9), refused()]
     models = ask(rows)["usage"]["today"]["models"]
     assert [(one["model"], one["requests"], one["cost_usd"]) for one in models] == [
-        ("dear", 2, 0.000018), ("cheap", 1, 0.000001), ("", 1, 0),
+        ("dear", 2, 0.000018), ("cheap", 1, 0.000001), (None, 1, 0),
     ]  # fmt: skip
 
 
@@ -127,7 +127,9 @@ def test_a_thousand_invented_models_do_not_make_a_page_of_a_thousand_lines(ask):
     told = ask([row(model=f"invented-{number}", cost=number) for number in range(1000)])["usage"]["today"]
     assert len(told["models"]) == 51
     assert told["models"][0]["model"] == "invented-999"
-    assert (told["models"][50]["model"], told["models"][50]["requests"]) == (None, 950)
+    rest = told["models"][50]
+    assert (rest["model"], rest["others"], rest["requests"]) == (None, 950, 950)
+    assert not any("others" in one for one in told["models"][:50])
     assert sum(one["requests"] for one in told["models"]) == told["requests"] == 1000
 
 
@@ -280,5 +282,6 @@ def test_every_member_stands_in_the_documentation(ask, windows):
     assert set(members(today["models"][0])) == figures | {"model"}
     assert all(set(members(one)) == set(members(today)) for one in periods.values())
     own = {"usage", "usage.today", "usage.today.since", "usage.today.models[]", "problem"}
+    own |= {"usage.today.models[].model", "usage.today.models[].others"}
     assert set(members(told)) | own == documented("GET /usage")
     assert all(f"`usage.{name}`" in DOCUMENT for name in periods)

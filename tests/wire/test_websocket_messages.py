@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ai_mux.wire.messages import EventFrames, FrameCutter, text_frame
+from ai_mux.wire.messages import EventFrames, FrameCutter, text_frame, whole_text
 from ai_mux.wire.websocket import Frames
 
 KEY = b"\x01\x80\xff\x7e"
@@ -116,6 +116,19 @@ def test_one_odd_frame_does_not_make_the_next_one_odd():
     assert [piece.is_sound for piece in pieces] == [False, True]
 
 
+@given(frames=CLIENTS_FRAMES.filter(bool), tail=st.integers(0, 10), extra=st.binary(max_size=3))
+def test_only_one_whole_masked_text_is_taken_for_one(frames, tail, extra):
+    (payload, first, key, bits), *_ = frames
+    data = frame(payload, first=first, key=key, as_bits=bits)
+    whole = data[: len(data) - tail] + extra
+    expected = (payload[:512], len(payload)) if key and first == 0x81 else None
+    if whole == data:
+        assert whole_text(whole) == expected
+    else:
+        assert whole_text(whole) in {None, (payload[:512], len(payload))}
+        assert len(whole) == len(data) or whole_text(whole) is None
+
+
 # A provider's
 
 DELTA = b'{"type":"response.output_text.delta","delta":"Hello"}'
@@ -135,7 +148,20 @@ TEXTS = st.sampled_from(
         b'{"type":"x",  ' + b" " * 45 + b'".delta"}',
     ]
 )
+IN_PARTS = st.builds(
+    lambda text, cut, between, first: (
+        frame(text[:cut], first=first)
+        + between
+        + frame(text[cut:][:1], first=0x00)
+        + frame(text[cut + 1 :], first=0x80)
+    ),
+    TEXTS,
+    st.integers(0, 400),
+    st.sampled_from([b"", frame(b"", first=0x89), frame(b"x" * 9, first=0x8A)]),
+    st.sampled_from([0x01, 0x01, 0x02]),
+)
 PROVIDERS_FRAMES = st.one_of(
+    IN_PARTS,
     st.builds(frame, TEXTS, first=st.sampled_from([0x81, 0x81, 0x01, 0x00, 0x80, 0x82, 0xC1])),
     st.builds(frame, TEXTS, as_bits=st.sampled_from([16, 64])),
     st.builds(frame, st.binary(max_size=5), first=st.sampled_from([0x88, 0x89, 0x8A])),
@@ -175,6 +201,7 @@ def messages(stream):
 
 @given(frames=st.lists(PROVIDERS_FRAMES, max_size=6), tail=st.integers(0, 10), cuts=CUTS)
 @example(frames=[frame(b'{"type":"error"}'), frame(DELTA)], tail=0, cuts=[])
+@example(frames=[frame(b"{", first=0x01), frame(DELTA), frame(b"}", first=0x80)], tail=0, cuts=[3])
 def test_of_a_providers_messages_all_but_the_steps_are_found_however_they_come(frames, tail, cuts):
     data = b"".join(frames)
     data = data[: len(data) - tail] if frames else b""

@@ -8,7 +8,8 @@ two that say only whether the server is well. Without one it listens where only 
 reaches it, and web pages are refused: a browser on this machine would let any of them ask.
 
 Rule 2: nobody holds it. Connections are few, and each has so long for its request and for
-reading the answer.
+reading the answer. Who comes when all are taken gets the place of the one that has been of no
+use for the longest; where there is a token, never at the cost of who has shown it.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import json
 import logging
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -34,6 +36,8 @@ from ai_mux.users import digest_of
 
 # A Prometheus or two, a person, a balancer's probe: each has one or two.
 MOST_CONNECTIONS: Final = 64
+# Of those that have not shown the token, where there is one. The other half is kept for those that have.
+MOST_STRANGERS: Final = 32
 # For a request to arrive, for an answer to be read, and for the next request to come.
 LONGEST_S: Final = 30.0
 _SWEEP_S: Final = 5.0
@@ -109,6 +113,7 @@ class AdminServer:
     def go_by(self, token_digest: bytes | None) -> None:
         """Want another token from now on. Where it listens stays."""
         self._token_digest = token_digest
+        self._server.forget_who_is_known()
 
     # Answering
 
@@ -126,6 +131,8 @@ class AdminServer:
             refused = self._refused(request)
             if refused is not None:
                 return refused
+            if self._token_digest is not None:
+                self._server.note_known(request.protocol)
             if path not in _PATHS:
                 return _said(HTTPStatus.NOT_FOUND, "here are /metrics, /status, /healthz and /readyz")
         if request.method not in _METHODS:
@@ -183,6 +190,11 @@ class AdminServer:
         """Return the time by which connections are watched."""
         return self._sources.clock.monotonic()
 
+    @property
+    def most_strangers(self) -> int:
+        """How many connections may be open that have not shown the token."""
+        return MOST_CONNECTIONS if self._token_digest is None else MOST_STRANGERS
+
     # Stopping
 
     async def stop(self) -> None:
@@ -219,8 +231,22 @@ class _Handler(RequestHandler):
         return _said(HTTPStatus(status), "this is no request that can be read")
 
 
+@dataclass(slots=True, kw_only=True)
+class _Use:
+    """What is known of one connection.
+
+    Attributes:
+        used_at: When it was opened, or asked something.
+        is_known: The token was shown on it.
+    """
+
+    transport: asyncio.Transport
+    used_at: float
+    is_known: bool = False
+
+
 class _Server(web.Server):
-    """aiohttp's server, with a bound on its connections and the time at which each was last of use."""
+    """aiohttp's server, with a bound on its connections, which it has in the order of their last use."""
 
     def __init__(self, admin: AdminServer) -> None:
         super().__init__(
@@ -231,32 +257,44 @@ class _Server(web.Server):
             lingering_time=0,  # nobody is asked for a body
         )
         self._admin = admin
-        self._used_at: dict[RequestHandler, tuple[asyncio.Transport, float]] = {}
+        self._uses: dict[RequestHandler, _Use] = {}
 
     def __call__(self) -> RequestHandler:
         return _Handler(self, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if len(self._used_at) >= MOST_CONNECTIONS:
-            # Not at once: aiohttp begins to serve it when this returns, and expects it to be there.
-            self._loop.call_soon(transport.abort)
-        else:
-            self._used_at[handler] = (transport, self._admin.now())
+        strangers = [one for one, it in self._uses.items() if not it.is_known]
+        if len(strangers) >= self._admin.most_strangers or len(self._uses) >= MOST_CONNECTIONS:
+            longest_unused = next(iter(strangers or self._uses))
+            self._uses.pop(longest_unused).transport.abort()
+        self._uses[handler] = _Use(transport=transport, used_at=self._admin.now())
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        self._used_at.pop(handler, None)
+        self._uses.pop(handler, None)
         super().connection_lost(handler, exc)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        handler = request.protocol
-        if handler in self._used_at:
-            self._used_at[handler] = (self._used_at[handler][0], self._admin.now())
+        connection = self._uses.pop(request.protocol, None)
+        if connection is not None:  # to the end of the order
+            connection.used_at = self._admin.now()
+            self._uses[request.protocol] = connection
         return await self._admin.answer(request)
+
+    def note_known(self, handler: RequestHandler) -> None:
+        """Note that the token was shown on a connection."""
+        connection = self._uses.get(handler)
+        if connection is not None:
+            connection.is_known = True
+
+    def forget_who_is_known(self) -> None:
+        """Note that all must show the token anew."""
+        for connection in self._uses.values():
+            connection.is_known = False
 
     def overdue(self, now: float) -> list[asyncio.Transport]:
         """Return the connections that have been of no use for too long."""
-        return [transport for transport, used_at in self._used_at.values() if now - used_at > LONGEST_S]
+        return [it.transport for it in self._uses.values() if now - it.used_at > LONGEST_S]
 
 
 _UNAVAILABLE: Final = HTTPStatus.SERVICE_UNAVAILABLE

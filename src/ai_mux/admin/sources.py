@@ -46,6 +46,10 @@ class Renews(Protocol):
     def renewal_failures(self) -> int:
         """How many attempts brought none."""
 
+    @property
+    def mend(self) -> str:
+        """What the operator runs or does for another one."""
+
     def state(self) -> Standing:
         """Return where it stands."""
 
@@ -114,6 +118,7 @@ class Credential(NamedTuple):
         name: As the ledger names it: ``claude:login``.
         provider: The provider's name.
         standing: Where it stands.
+        mend: What the operator runs or does for another one.
         renewals: How many brought an access token.
         renewal_failures: How many attempts brought none.
         shown: What its provider says of its limits.
@@ -122,6 +127,7 @@ class Credential(NamedTuple):
     name: str
     provider: str
     standing: Standing
+    mend: str
     renewals: int
     renewal_failures: int
     shown: Shown
@@ -148,6 +154,7 @@ def credentials(sources: Sources, now_s: float) -> Iterator[Credential]:
             name,
             provider,
             renewer.state(),
+            renewer.mend,
             renewer.renewals,
             renewer.renewal_failures,
             shown.get(name, _NOTHING_SHOWN),

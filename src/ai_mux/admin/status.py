@@ -8,6 +8,7 @@ from typing import Final
 
 from ai_mux.admin.sources import Credential, Sources, credentials, is_usable
 from ai_mux.credentials.standing import State
+from ai_mux.storage.inspect import ENDS_SOON_S
 from ai_mux.usage.page import moment
 from ai_mux.usage.totals import Totals
 
@@ -31,7 +32,7 @@ def document(sources: Sources) -> Document:
     """Return how the server is now. Times are RFC 3339 in UTC, durations seconds."""
     now_s = sources.clock.time()
     known = list(credentials(sources, now_s))
-    problems = _problems(sources, known)
+    problems = _problems(sources, known, now_s)
     return {
         "ok": not problems,
         "problems": problems,
@@ -63,13 +64,13 @@ def not_ready(sources: Sources) -> str | None:
     return None
 
 
-def _problems(sources: Sources, known: list[Credential]) -> list[str]:
+def _problems(sources: Sources, known: list[Credential], now_s: float) -> list[str]:
     found = []
     if sources.server.draining:
         found.append("the server is stopping")
     if not known:
         found.append("no provider is configured")
-    found += [_trouble(one) for one in known if not one.is_usable or one.standing.problem is not None]
+    found += [trouble for one in known if (trouble := _trouble(one, now_s)) is not None]
     ledger = sources.ledger
     if ledger is not None and ledger.is_failing:
         found.append(f"ledger: cannot be written; {ledger.queued} rows wait in memory, the log says why")
@@ -78,17 +79,18 @@ def _problems(sources: Sources, known: list[Credential]) -> list[str]:
     return found
 
 
-def _trouble(one: Credential) -> str:
-    """Return what is wrong with a credential, why, and what mends it."""
-    state, problem = one.standing.state, one.standing.problem
-    if one.is_usable:
+def _trouble(one: Credential, now_s: float) -> str | None:
+    """Return what is wrong with a credential, why, and what mends it; None where nothing is."""
+    state, problem, ends = one.standing.state, one.standing.problem, one.standing.expires_at
+    if not one.is_usable:
+        why = "" if problem is None else f" ({problem})"
+        mend = "" if state in _PASSING else f"; {one.mend}"
+        return f"{one.name} {_UNUSABLE[state]}{why}{mend}"
+    if problem is not None:
         return f"{one.name} works, but: {problem}"
-    why = "" if problem is None else f" ({problem})"
-    mend = ""
-    if state not in _PASSING:
-        is_login = one.name.endswith(":login")
-        mend = f"; run: ai-mux login {one.provider}" if is_login else "; put a key into its file"
-    return f"{one.name} {_UNUSABLE[state]}{why}{mend}"
+    if ends is not None and ends - now_s < ENDS_SOON_S and not one.standing.renewable:
+        return f"{one.name} ends {moment(ends)} and cannot be renewed; {one.mend}"
+    return None
 
 
 def _credential(one: Credential, now_s: float) -> Document:

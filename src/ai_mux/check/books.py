@@ -1,7 +1,7 @@
 """Whether what counts and keeps could do so: limits, the ledger, the admin listener, the audit log.
 
-Looks at modes and directories alone. The ledger is not opened: even to read it, SQLite would
-write beside it.
+Looks at modes and directories, and asks a ledger that is there whether it can be used. Nothing
+in it is changed, but SQLite may lay an empty log beside it.
 """
 
 import os
@@ -12,8 +12,10 @@ from typing import Final
 
 from ai_mux.bookkeeping import LEDGER
 from ai_mux.config import Config
+from ai_mux.errors import LedgerError
 from ai_mux.limits import NO_LIMITS, Limits
 from ai_mux.storage.inspect import Finding, Level
+from ai_mux.storage.sqlite_reading import open_for_reading
 
 _DAY_S: Final = 86_400
 _OR_AS_US: Final = ", or run this as the user that ai-mux runs as"
@@ -59,6 +61,11 @@ def _ledger(config: Config) -> Finding:
     mend = mend or _why_not_onto(path)
     if mend is not None:
         return _error(f"the ledger {path} cannot be written: nothing would be kept", mend)
+    if _is_there(path):
+        try:
+            open_for_reading(path).close()
+        except LedgerError as exc:  # its sentence says what to do
+            return Finding(level=Level.WARNING if exc.passing else Level.ERROR, text=str(exc))
     days = usage.keep_s / _DAY_S
     text = f"each request is kept for {days:g} day{'' if days == 1 else 's'} in {path}"
     return _ok(f"{text}; prices of your own: {len(usage.prices)}" if usage.prices else text)

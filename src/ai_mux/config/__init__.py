@@ -37,7 +37,7 @@ from ai_mux.config.tree import Malformed, Node
 from ai_mux.config.yaml_tree import read_yaml
 from ai_mux.errors import ConfigError
 from ai_mux.hosts import is_loopback
-from ai_mux.limits import NO_LIMITS, Limits
+from ai_mux.limits import NO_LIMITS, Limits, Quantity
 
 __all__ = [
     "KEYS",
@@ -177,6 +177,7 @@ def _config(
     kept = fields.get("usage", lambda node: usage.read_usage(node, report=report), UsageConfig())
     by_place = {"limits": default, **{user.at: user.limits for user in admitted}}
     usage.check_suffices(kept, by_place, line=fields.line_of("usage"), report=report)
+    _warn_of_open_paths(served, default, admitted, line=fields.line_of("providers"), report=report)
     return Config(
         source=source,
         listen=listen,
@@ -198,6 +199,38 @@ def _config(
         audit=fields.get("audit", lambda node: _audit(node, source), None),
         warnings=report.warnings,
     )
+
+
+def _warn_of_open_paths(
+    served: tuple[ProviderConfig, ...],
+    default: Limits,
+    admitted: tuple[UserConfig, ...],
+    *,
+    line: int,
+    report: Report,
+) -> None:
+    """Say what ``paths`` do to what users are held to: beyond a provider's own ones little is known of it."""
+    metered = {Quantity.TOKENS, Quantity.COST}
+    limited = any(
+        rule.quantity in metered
+        for one in (default, *(user.limits for user in admitted))
+        for rule in one.rules
+    )
+    narrowed = any(user.models is not None for user in admitted)
+    for index, one in enumerate(served):
+        at = f"providers[{index}].paths"
+        if one.paths is not None and limited:
+            text = (
+                "what is used on paths beyond the provider's own cannot always be read, and limits of tokens "
+                "or cost count an estimate then; leave 'paths' out to be sure of them"
+            )
+            report.warn(line, at, text)
+        if one.paths is not None and narrowed:
+            text = (
+                "users with 'models' get a 403 on paths beyond the provider's own, "
+                "because there it is not known where a request names its model"
+            )
+            report.warn(line, at, text)
 
 
 def _state_dir(fields: Fields, report: Report) -> Path:

@@ -26,6 +26,7 @@ _FORMS: Final = {
 }
 _UNITS: Final = "s, min, h, day, week or month"
 _RULE: Final = re.compile(r"(\$?)([0-9]{1,15}(?:\.[0-9]{1,9})?)([kKMGB]?)/([0-9]{0,7})([A-Za-z]{1,16})")
+_SMALL_M: Final = re.compile(r"\$?[0-9.]{1,32}m/[0-9A-Za-z]{1,32}")
 _FACTORS: Final = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 # A month has 30 days: the window slides, so no calendar knows where it begins.
 _WINDOWS_S: Final = {
@@ -101,6 +102,8 @@ def _rule(written: str, quantity: Quantity) -> Rule:
     """
     form = _FORMS[quantity]
     if (parts := _RULE.fullmatch(written)) is None:
+        if _SMALL_M.fullmatch(written):
+            raise Wrong(f"has a small 'm' in its amount; a million is a capital 'M'; {form}")
         raise Wrong(f"is not an amount and a window; {form}")
     dollar, number, suffix, times, unit = parts.groups()
     if dollar and quantity is not Quantity.COST:

@@ -71,6 +71,11 @@ class Known:
         """The file was looked at."""
         return self._file is not State.UNREAD
 
+    @property
+    def mend(self) -> str:
+        """What the operator runs or does for another credential."""
+        return self._issuer.login(self._place)
+
     # Asking, on the way of a request
 
     @property

@@ -161,6 +161,11 @@ class Renewer:
         """Return where the credential stands. A plain call."""
         return self._known.state()
 
+    @property
+    def mend(self) -> str:
+        """What the operator runs or does for another credential."""
+        return self._known.mend
+
     # In the background
 
     async def run(self) -> None:

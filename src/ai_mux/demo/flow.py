@@ -196,6 +196,8 @@ def _print_guide(page: Page, address: str, token: str) -> None:
     page.copy(guide.python_anthropic(address))
     page.note("Python, pip install openai")
     page.copy(guide.python_openai(address))
+    page.note("What you have used so far")
+    page.copy(guide.curl_usage(address))
     page.heading("With your own subscription")
     page.prose("Write config.yaml:")
     page.copy(guide.real_config())

@@ -34,6 +34,11 @@ curl -N {address}/chatgpt/v1/responses \
 """
 
 
+def curl_usage(address: str) -> str:
+    """Return how a user sees what they have used."""
+    return f'curl {address}/usage -H "authorization: Bearer $AI_MUX_TOKEN"'
+
+
 def claude_code(address: str) -> str:
     """Return how Claude Code is started."""
     return f'ANTHROPIC_BASE_URL={address}/claude ANTHROPIC_AUTH_TOKEN="$AI_MUX_TOKEN" claude'

@@ -6,7 +6,7 @@ comes even before that, because a request whose end is unknown has no path.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
 from ai_mux.clock import Clock
@@ -75,8 +75,16 @@ def check_expiry(user: User, clock: Clock) -> None:
         Unauthorized: It is. That it was valid once is known to whoever has it (RFC 6750, 3.1).
     """
     if user.expires_at is not None and clock.time() >= user.expires_at:
-        ended = datetime.fromtimestamp(user.expires_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        raise Unauthorized(f"This token expired on {ended} UTC. Ask the operator for another.")
+        until = _end(user.expires_at)
+        raise Unauthorized(f"This token has expired: it was valid until {until}. Ask the operator for another.")
+
+
+def _end(expires_at: float) -> str:
+    """Return when a token ended, as whoever set it wrote it: a date counts to its end."""
+    at = datetime.fromtimestamp(expires_at, UTC).replace(tzinfo=None)
+    if at.time() == time.min:
+        return f"the end of {at.date() - timedelta(days=1)} (UTC)"
+    return f"{at} UTC"
 
 
 def check_provider(user: User, provider: str) -> None:

@@ -130,14 +130,20 @@ class ClientConnection(Receiver):
             if len(self._buffer) > REQUEST_HEAD_BYTES:
                 self._pause_reading()
         elif request is not None:
+            upload = request.upload
+            was_behind = upload.is_behind
             try:
-                self._buffer += request.upload.feed(data)
+                self._buffer += upload.feed(data)
             except RequestError as error:
                 self._fail_request(error)
                 return
-            if request.upload.is_full:
+            if was_behind:
+                self.transport.pause_reading()  # until it was looked into what came before
+            elif upload.is_behind:
+                self.look_on()
+            elif upload.is_full:
                 self._pause_reading()
-            elif request.upload.is_crumbled:
+            elif upload.is_crumbled:
                 self._breathe()
         elif self.state is _HEAD:
             self._buffer = self._buffer + data if self._buffer else data
@@ -368,6 +374,28 @@ class ClientConnection(Receiver):
         if not self._read_paused and not self.transport.is_closing():
             self.transport.pause_reading()
             self._server.loop.call_soon(self._read_on)
+
+    def look_on(self) -> None:
+        """Look into the rest of what was read of the body, if there is one, in later turns of the loop."""
+        request = self._request
+        if request is not None and request.upload.is_behind:
+            self._server.in_turn.add(lambda: self._look_on(request))
+
+    def _look_on(self, request: Request) -> None:
+        upload = request.upload
+        if self._request is not request or not upload.is_behind:
+            return
+        self._seen = True  # the silence while we look is ours
+        try:
+            self._buffer += upload.look_on()
+        except RequestError as error:
+            self._fail_request(error)
+            return
+        self.look_on()
+        if upload.is_full or len(self._buffer) > REQUEST_HEAD_BYTES:
+            self._pause_reading()
+        elif not upload.is_far_behind:
+            self._read_on()  # between two steps as well: else nobody would see that the client has left
 
     def _read_on(self) -> None:
         if not self._read_paused and not self.transport.is_closing():

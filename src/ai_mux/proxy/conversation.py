@@ -27,12 +27,13 @@ from ai_mux.users import User
 from ai_mux.wire.answers import error_event
 from ai_mux.wire.json_keys import TopLevelStrings
 from ai_mux.wire.json_members import JsonRefused
-from ai_mux.wire.messages import CLOSE, CONTINUATION, FINAL, RESERVED, TEXT, FrameCutter, Piece
+from ai_mux.wire.messages import CLOSE, CONTINUATION, FINAL, RESERVED, TEXT, FrameCutter, Piece, whole_text
 
 if TYPE_CHECKING:
     from ai_mux.proxy.server import Server
 
 _TYPE: Final = "type"
+_RESPONSE: Final = "response"
 _CREATE: Final = "response.create"
 # Adds to a response that runs; what comes of it may be another response, of the same model.
 _STEER: Final = "response.steer"
@@ -41,6 +42,9 @@ _TYPES: Final = frozenset({_CREATE, _STEER, "response.append", "response.cancel"
 _BEGUN: Final = "response.created"
 # As much as of any other body until its model must be known.
 _HELD_BYTES: Final = 2**20
+_OVERHEARD_BYTES: Final = 2**16
+# Of what must be understood: nothing but brackets, it takes a millisecond.
+_AT_ONCE_BYTES: Final = 8 * 1024
 # Clients write the type first.
 _BEGINNING_BYTES: Final = 4096
 
@@ -119,6 +123,11 @@ class Conversation:
             data: What the client has sent.
             may_ask: It may begin messages. If not, it passes up to the first, and the caller ends it there.
         """
+        if self._message is None and may_ask and self._overhears_at_once(data):
+            return data, b""
+        later = b""
+        if self._is_looked_into:
+            data, later = data[:_AT_ONCE_BYTES], data[_AT_ONCE_BYTES:]
         pieces, rest = self._cutter.feed(data, CRUMBS)
         passes: list[bytes] = []
         self._may_ask = may_ask
@@ -128,8 +137,14 @@ class Conversation:
             self._look(passes, is_last=False)
         except RequestError as error:
             self._refuse(error)
-            rest = b""
-        return b"".join(passes), rest
+            rest = later = b""
+        return b"".join(passes), rest + later
+
+    @property
+    def _is_looked_into(self) -> bool:
+        """What comes next must be understood before it passes."""
+        message = self._message
+        return _is_checked(self.user) if message is None else message.checked
 
     def _take(self, piece: Piece, passes: list[bytes]) -> None:
         message = self._message
@@ -190,6 +205,23 @@ class Conversation:
         elif len(self._held) > _HELD_BYTES:
             raise _not_understood("it does not say at its beginning what it asks for")
 
+    def _overhears_at_once(self, data: bytes) -> bool:
+        """Note what is asked for by a whole message whose beginning says all. Most are such ones."""
+        if _is_checked(self.user) or not self._cutter.is_between:
+            return False
+        text = whole_text(data)
+        kind = None if text is None else type_of(text[0])
+        if text is None or kind is None:
+            return False
+        if kind == _CREATE:
+            beginning, size = text
+            model = asked_model(beginning)
+            if not model:
+                return False
+            now = self._server.clock.monotonic()
+            self._responses.ask(self.user, model=model, asked_at=now).bytes_in = size
+        return True
+
     def _overhear(self, message: _Message, payload: bytes) -> None:
         """Note what is asked for by whoever may ask for anything."""
         kind = type_of(payload) if message.strings is None else None
@@ -199,6 +231,8 @@ class Conversation:
                 _feed_until_type(strings, payload)
             except JsonRefused:
                 message.is_watched = False  # the provider will say so
+            if message.size > _OVERHEARD_BYTES:
+                message.is_watched = False  # what comes of it will be seen when it begins
             kind = strings.found.get(_TYPE)
         if kind is not None:
             message.is_watched = False
@@ -207,14 +241,12 @@ class Conversation:
 
     def _check(self, message: _Message, payload: bytes, *, is_last: bool) -> None:
         """Find out what is asked for, and whether it may be."""
-        strings = message.strings = message.strings or _scanner()
         user = message.user
+        # In a response of its own a message could name a model as well: the Realtime API's do.
+        strings = message.strings = message.strings or _scanner(() if user.models is None else (_RESPONSE,))
         try:
-            if user.models is None:
-                _feed_until_type(strings, payload)
-            else:
-                strings.feed(payload)
-            if is_last and (user.models is not None or _TYPE not in strings.found):
+            strings.feed(payload)
+            if is_last:
                 strings.finish()
         except JsonRefused as exc:
             raise _not_understood(exc.reason) from exc
@@ -239,7 +271,6 @@ class Conversation:
             elif kind == _STEER:
                 self._server.accounting.check(user)
         message.is_held = False
-        message.is_watched = user.models is not None
 
     def _ask(self, message: _Message, model: str) -> None:
         message.response = self._responses.ask(message.user, model=model, asked_at=message.begun_at)
@@ -329,8 +360,8 @@ def _is_checked(user: User) -> bool:
     )
 
 
-def _scanner() -> TopLevelStrings:
-    return TopLevelStrings(_TYPE, optional=(MODEL,), array=TOOLS)
+def _scanner(unwanted: tuple[str, ...] = ()) -> TopLevelStrings:
+    return TopLevelStrings(_TYPE, optional=(MODEL,), unwanted=unwanted, array=TOOLS)
 
 
 def _feed_until_type(strings: TopLevelStrings, payload: bytes) -> None:

@@ -25,7 +25,7 @@ from ai_mux.errors import (
 from ai_mux.logs import Outcome
 from ai_mux.proxy.admission import admit, check_provider, identify, is_probe, presented_token
 from ai_mux.proxy.conversation import Conversation
-from ai_mux.proxy.models import ModelScan
+from ai_mux.proxy.models import ModelScan, check_place
 from ai_mux.proxy.request import Request
 from ai_mux.proxy.routes import USAGE, Admitted, Gateway, prefix_of
 from ai_mux.proxy.tunnel import Tunnel
@@ -48,6 +48,8 @@ _DECLARED_WAITS: Final = (b"x-stainless-timeout", b"x-stainless-read-timeout")
 # A refused upgrade that says: there is no WebSocket here. 426 itself is said in our own words, because
 # the field Upgrade that belongs to it is between two neighbours (RFC 9110, 7.8).
 _NO_WEBSOCKET: Final = frozenset({404, 405, 426, 501, 502})
+# The providers' own have 30. What is longer passes to the client, and is cut for our log and ledger.
+_ID_BYTES: Final = 256
 _READS: Final = frozenset({b"GET", b"HEAD"})
 _CONTENT_TYPE: Final = re.compile(rb"\ncontent-type:([^\r\n]*)", re.IGNORECASE)
 _SECONDS_BYTES: Final = 16  # more than any that fits the pattern
@@ -70,6 +72,9 @@ class Client(Downstream, Protocol):
 
     def authenticated(self) -> None:
         """Note that the client has shown a valid token."""
+
+    def look_on(self) -> None:
+        """Look into the rest of what was read of the body, in later turns of the loop."""
 
     def finish(self, *, keep: bool) -> None:
         """Wait for the next request, or close."""
@@ -98,8 +103,8 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         request.provider = admitted.route.name
         _check_beginning(request)
         _begin_account(request, server, user, admitted)  # and is there something left for it?
-        if user.models is not None and request.head.length:
-            await _examine(request, client, user.models)
+        if user.models is not None:
+            await _examine(request, client, admitted, user.models)
         _check_running(server)
         tokens = admitted.route.tokens
         credential = tokens.fresh()
@@ -109,11 +114,13 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         _invite(request, client)
         upstream = await _send(request, client, server, admitted, credential)
         response = await upstream.head()
+        request.unanswered = False
         if response.status == 401:
             credential = await _renewed(request, client, server, admitted, credential.access)
             admitted = _admit_with(credential, admitted, request)
             upstream = await _send(request, client, server, admitted, credential)
             response = await upstream.head()
+            request.unanswered = False
             _check_accepted(request, response, server)
         if server.log.is_debug:
             server.show_response(request, response, upstream.received, credential.access)
@@ -138,6 +145,8 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
             outcome = _refuse(request, client, server, request.refusal)
         else:
             outcome = "cut" if server.ending else "left"
+            if request.unanswered:
+                request.note_model()
     except Exception as error:  # a bug here ends one request, not the server
         problem = type(error).__name__
         server.log.error("request.bug", request_id=request.id, problem=problem, at=_places(error))
@@ -205,17 +214,22 @@ def _begin_account(request: Request, server: "Server", user: User, admitted: Adm
         request.lease = server.accounting.begin(user)
 
 
-async def _examine(request: Request, client: Client, allowed: tuple[str, ...]) -> None:
+async def _examine(request: Request, client: Client, admitted: Admitted, allowed: tuple[str, ...]) -> None:
     """Look for the model in the body; from now on nothing of it passes that was not looked into.
 
     Raises:
-        Forbidden: It is none of the user's.
+        Forbidden: It is none of the user's, or could be named where nobody looks.
         BadRequest: There is not exactly one.
-        UnsupportedMediaType: The body's coding cannot be undone.
+        UnsupportedMediaType: It is not JSON, or the body's coding cannot be undone.
     """
-    kinds = _CONTENT_TYPE.findall(request.head.raw)
-    scan = ModelScan(request.head.listed(b"content-encoding"), allowed, content_type=b";".join(kinds))
+    head = request.head
+    check_place(admitted, head)
+    if not head.length:
+        return
+    kinds = _CONTENT_TYPE.findall(head.raw)
+    scan = ModelScan(head.listed(b"content-encoding"), allowed, content_types=kinds)
     request.upload.examine(scan)
+    client.look_on()
     client.resume_upload()  # where the copy has no room, reading had stopped
     _invite(request, client)
     await request.upload.known()
@@ -261,6 +275,7 @@ async def _send(
     client.resume_upload()
     rules = route.rules(credential, handshake=head.upgrade)
     request.upload.attach(upstream, rules.apply(head, admitted.target + head.query))
+    request.unanswered = True
     return upstream
 
 
@@ -380,7 +395,7 @@ def _begin_metering(request: Request, response: ResponseHead) -> None:
 def _told_id(response: ResponseHead, id_field: bytes) -> str | None:
     """Return the provider's own request id, which the client gets instead of ours."""
     told = response.fields.get(id_field)
-    return None if told is None else told.decode("latin-1")
+    return None if told is None else told[:_ID_BYTES].decode("latin-1")
 
 
 def _refuse(request: Request, client: Client, server: "Server", error: RequestError) -> Outcome:

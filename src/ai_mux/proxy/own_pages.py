@@ -12,10 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from ai_mux.clock import Clock
+from ai_mux.errors import Unavailable
 from ai_mux.users import User
 
 _FRESH_S: Final = 1.0  # the ledger itself is a quarter of a second behind
 _KEPT: Final = 256
+# The ledger itself waits up to two seconds for its last rows, thrice; after that, a file system hangs.
+_LONGEST_S: Final = 10.0
 
 
 class OwnPages:
@@ -34,7 +37,11 @@ class OwnPages:
         self._made: dict[User, tuple[float, asyncio.Future[bytes]]] = {}
 
     async def page(self, user: User) -> bytes:
-        """Return this user's page, at most a second old."""
+        """Return this user's page, at most a second old.
+
+        Raises:
+            Unavailable: The disk does not answer.
+        """
         now = self._clock.monotonic()
         made_at, page = self._made.get(user, (0.0, None))
         if page is None or (page.done() and (now - made_at >= _FRESH_S or page.exception() is not None)):
@@ -42,7 +49,11 @@ class OwnPages:
                 self._made = {one: made for one, made in self._made.items() if not made[1].done()}
             page = asyncio.get_running_loop().run_in_executor(self._thread, self._begin(user))
             self._made[user] = (now, page)
-        return await asyncio.shield(page)  # others may wait for the same one
+        try:
+            async with asyncio.timeout(_LONGEST_S):
+                return await asyncio.shield(page)  # others may wait for the same one
+        except TimeoutError:
+            raise Unavailable("What you have used cannot be read now. Try again.", retry_after_s=10) from None
 
     def close(self) -> None:
         """Make no more of them."""

@@ -53,6 +53,7 @@ class Request:
         lease: Its place among those that count against its user's limits.
         meter: Reads what its response uses.
         model: The model that it asks for, as far as that was looked for.
+        unanswered: A provider was asked, and has not begun to answer.
         digest: The SHA-256 of a tunnel's token; None where none was needed.
         provider: Where it went.
         host: The provider's host, once it was asked.
@@ -81,6 +82,7 @@ class Request:
         "sent",
         "started",
         "status",
+        "unanswered",
         "until_close",
         "upload",
         "upstream",
@@ -107,6 +109,7 @@ class Request:
         self.lease: Lease | None = None
         self.meter: Meter | None = None
         self.model = ""
+        self.unanswered = False
         self.admitted: Admitted | None = None
         self.digest: bytes | None = None
         self.provider = ""

@@ -100,8 +100,7 @@ class Responses:
         """Note that one has ended, and what it used."""
         if not self._running:
             self._take_note(user)
-        ended = next((one for one in self._running if one.begun_at is not None), self._running[0])
-        self._enter(ended, _ANSWERED, reading, "done")
+        self._enter(self._running[0], _ANSWERED, reading, "done")
 
     def _take_note(self, user: User) -> LimitReached | None:
         """Count one that nobody has asked for; return why it should not have begun, if it should not."""

@@ -17,6 +17,7 @@ from ai_mux.logs import Log, Outcome, mask, masked_headers
 from ai_mux.proxy.admission import presented_token
 from ai_mux.proxy.client import ClientConnection
 from ai_mux.proxy.engine import Engine
+from ai_mux.proxy.in_turn import InTurn
 from ai_mux.proxy.own_pages import OwnPages
 from ai_mux.proxy.pool import Pool
 from ai_mux.proxy.request import Request
@@ -24,7 +25,8 @@ from ai_mux.proxy.routes import Gateway
 from ai_mux.proxy.turn import aside
 from ai_mux.proxy.upload import ReplayBudget
 from ai_mux.secret import Secret
-from ai_mux.usage.accounting import Accounting
+from ai_mux.usage.accounting import LONGEST_PATH, Accounting
+from ai_mux.usage.reading import UNMETERED
 from ai_mux.usage.tally import NOTHING_READ
 from ai_mux.usage.windows import ProviderWindows
 from ai_mux.wire.answers import RequestIds, error_answer
@@ -49,6 +51,7 @@ class Server:
         pages: What users see of their own use.
         pool: Connections to providers.
         budget: What all requests together may keep for a replay.
+        in_turn: Looks into large bodies, bit by bit.
         ids: Makes request ids.
         draining: It is stopping: running requests end, new ones are refused.
         ending: It has stopped: what still runs is cut.
@@ -78,6 +81,7 @@ class Server:
         self.draining = False
         self.ending = False
         self.loop = asyncio.get_running_loop()
+        self.in_turn = InTurn(self.loop)
         self._engine = engine
         self._max_connections = max_connections
         self._clients: set[ClientConnection] = set()
@@ -207,19 +211,27 @@ class Server:
         now = self.clock.monotonic()
         head, user = request.head, request.user
         meter, admitted = request.meter, request.admitted
-        reading = NOTHING_READ if meter is None else meter.close(whole=outcome == "done")
+        lease, reading = request.lease, NOTHING_READ
+        if meter is not None:
+            reading = meter.close(whole=outcome == "done")
+        elif request.unanswered and lease is not None and request.gateway.metered:
+            reading = UNMETERED  # it may be at work for a client that has left
+        if lease is not None and outcome == "refused" and not request.host:
+            lease.withdraw()  # no provider saw it
         if meter is not None and meter.windows is not None and admitted is not None:
             credential = admitted.destination.credential
             self.windows.note_event(credential, meter.windows, self.clock.time())
         status = request.status
         head_ms = (request.head_at - request.started) * 1000 if status else None
         total_ms = (now - request.started) * 1000
-        if user is None:
+        if user is None and not probe:
+            self.accounting.totals.stranger(status)
+        if user is None or not request.provider:
             if not probe:
-                self.accounting.totals.stranger(status)
-        elif request.provider and status != 101:  # a tunnel's responses have been entered one by one
+                self._note(request, outcome, head_ms=head_ms, total_ms=total_ms)
+        elif status != 101:  # a tunnel's responses have been entered one by one
             self.accounting.enter(
-                lease=request.lease,
+                lease=lease,
                 user=user.name,
                 request_id=request.id,
                 credential="" if admitted is None else admitted.destination.credential,
@@ -235,6 +247,7 @@ class Server:
                 end=outcome,
                 remote=request.remote,
                 method=head.method.decode("latin-1"),
+                answer_bytes=getattr(meter, "size", None),
             )
         self.log.request(
             request_id=request.id,
@@ -251,6 +264,25 @@ class Server:
             upstream=request.host or None,
             end=outcome,
             probe=probe,
+        )
+
+    def _note(self, request: Request, outcome: Outcome, *, head_ms: float | None, total_ms: float) -> None:
+        """Let the audit log know of a request that has no row, because it is nobody's or leads nowhere."""
+        head, user = request.head, request.user
+        self.accounting.note(
+            {
+                "request_id": request.id,
+                "remote": request.remote,
+                "method": head.method.decode("latin-1"),
+                "path": head.path.decode("latin-1")[:LONGEST_PATH],
+                "user": None if user is None else user.name,
+                "status": request.status or None,
+                "end": outcome,
+                "bytes_in": request.upload.received,
+                "bytes_out": request.sent,
+                "head_ms": None if head_ms is None else round(head_ms, 1),
+                "total_ms": round(total_ms, 1),
+            }
         )
 
     def note_windows(self, credential: str, response: ResponseHead) -> None:

@@ -8,7 +8,8 @@ request can be sent once more after a 401. The copy is bounded for each request 
 in all; past that it is dropped, and the request cannot be replayed.
 
 Rule 3: Where the body must be looked into, every piece is before it goes on, and the
-last one stays until all of them have been. For that alone a body waits.
+last one stays until all of them have been. For that alone a body waits. A large piece is
+looked into bit by bit; what is read meanwhile waits behind it.
 
 Rule 4: While no upstream connection is attached (a renewal, a connect), reading goes
 on into that copy, because a paused connection does not show that the client has left.
@@ -72,8 +73,19 @@ class BodyScan(Protocol):
     def is_known(self) -> bool:
         """What it looks for is found, and may pass."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Not all that was fed has been looked into."""
+
     def feed(self, data: bytes) -> None:
-        """Look into the next bytes, without their transfer framing.
+        """Begin to look into the next bytes, without their transfer framing. Not while it is behind.
+
+        Raises:
+            RequestError: They may not pass, or nothing was found where it must be.
+        """
+
+    def go_on(self) -> None:
+        """Look into more of them, for a few milliseconds at most.
 
         Raises:
             RequestError: They may not pass, or nothing was found where it must be.
@@ -91,8 +103,8 @@ class Upload:
     """One request's body.
 
     Attributes:
-        complete: All of it has been read from the client.
-        is_crumbled: The piece that was fed last held a great many chunks, or was looked into.
+        complete: All of it has been read from the client, and looked into where that must be.
+        is_crumbled: The piece that was fed last held a great many chunks.
         replayable: All that was read so far is still kept.
         received: Bytes of the body read so far, without their framing.
     """
@@ -100,12 +112,15 @@ class Upload:
     __slots__ = (
         "_budget",
         "_decoder",
+        "_ended",
+        "_held",
         "_kept",
         "_kept_bytes",
         "_limit",
         "_remaining",
         "_scan",
         "_sink",
+        "_unread",
         "_waiter",
         "complete",
         "is_crumbled",
@@ -129,6 +144,9 @@ class Upload:
         self._kept_bytes = 0
         self._sink: Sink | None = None
         self._scan: BodyScan | None = None
+        self._held: bytes | None = None  # the piece that is being looked into, as it will go on
+        self._ended = False  # that is the last one
+        self._unread = b""  # what came behind it
         self._waiter: Waiter | None = None
         self.complete = length == 0
         self.is_crumbled = False
@@ -145,6 +163,9 @@ class Upload:
             TooLarge: The body exceeds the limit.
             RequestError: What looks into the body refuses it.
         """
+        if self._held is not None:
+            self._unread += data
+            return b""
         if self._decoder is not None:
             return self._feed_chunked(data)
         rest = b""
@@ -154,10 +175,10 @@ class Upload:
             size = self._remaining
         self._remaining -= size
         self.received += size
+        if self._scan is not None:
+            return self._examine(self._scan, data, data, ended=not self._remaining, rest=rest)
         if not self._remaining:
             self.complete = True
-        if self._scan is not None:
-            self._examine(self._scan, data)
         if size:
             self._pass_on(data, data, size)
         if self.complete and self._sink is not None:
@@ -170,22 +191,24 @@ class Upload:
             pieces = self._decoder.feed(data)
         except ChunkError as exc:
             raise BadRequest(f"The request's chunked body is not valid: {exc}.") from exc
-        self.complete = self._decoder.done
+        ended = self._decoder.done
         self.is_crumbled = len(pieces) > CRUMBS
         size = sum(map(len, pieces))
         self.received += size
         if self.received > self._limit:
             raise TooLarge
-        if self._scan is not None:
-            self._examine(self._scan, b"".join(pieces))
         framed = b"".join(map(chunk, pieces))
-        if self.complete:
+        if ended:
             framed += LAST_CHUNK
+        rest = self._decoder.rest if ended else b""
+        if self._scan is not None:
+            return self._examine(self._scan, b"".join(pieces), framed, ended=ended, rest=rest)
+        self.complete = ended
         if framed:
             self._pass_on(framed, framed, len(framed))
-        if self.complete and self._sink is not None:
+        if ended and self._sink is not None:
             self._sink.request_sent()
-        return self._decoder.rest if self.complete else b""
+        return rest
 
     def _pass_on(self, framed: bytes, keep: bytes, size: int) -> None:
         if self.replayable:
@@ -210,27 +233,50 @@ class Upload:
     @property
     def beginning(self) -> bytes:
         """The first piece of the body, as long as the copy is kept; a chunked body's with its framing."""
-        return self._kept[0] if self._kept else b""
+        return self._kept[0] if self._kept else self._held or b""
 
     # Looking into it
 
     def examine(self, scan: BodyScan) -> None:
         """Look into what was read so far, and from now on into every piece before it goes on.
 
-        Called before anything is sent.
+        Called before anything is sent. The caller sees to it that ``look_on`` follows.
 
         Raises:
             RequestError: What was read may not pass.
         """
         self._scan = scan
-        kept = self._kept
+        framed = body = b"".join(self._kept)
+        self._drop_copy()  # it is kept again once it was looked into
         if self._decoder is not None:  # those pieces were framed anew
-            unframed = ChunkDecoder()
-            kept = [piece for framed in kept for piece in unframed.feed(framed)]
-        for piece in kept:
-            scan.feed(piece)
-        if self.complete:
-            scan.finish()
+            body = b"".join(ChunkDecoder().feed(framed))
+        ended, self.complete = self.complete, False
+        self._examine(scan, body, framed, ended=ended, rest=b"")
+
+    @property
+    def is_behind(self) -> bool:
+        """``look_on`` is to be called, in another turn of the loop."""
+        return self._held is not None
+
+    @property
+    def is_far_behind(self) -> bool:
+        """It is behind, and has more to read after that: nothing more should be read from the client."""
+        return bool(self._unread)
+
+    def look_on(self) -> bytes:
+        """Look into more of what was read, and return the bytes behind the body's end. Only while behind.
+
+        Raises:
+            RequestError: As ``feed``.
+        """
+        scan = self._scan
+        assert scan is not None  # noqa: S101 - nothing else is behind
+        scan.go_on()
+        if scan.is_behind:
+            return b""
+        self._looked_into(scan)
+        rest, self._unread = self._unread, b""
+        return self.feed(rest) if rest and not self.complete else rest
 
     @coroutine
     def known(self) -> Generator[Waiter, None, None]:
@@ -244,11 +290,25 @@ class Upload:
         """More must be read before anything may be sent."""
         return self._scan is not None and not self._scan.is_known and not self.complete
 
-    def _examine(self, scan: BodyScan, piece: bytes) -> None:
-        self.is_crumbled = True  # a piece costs milliseconds
+    def _examine(self, scan: BodyScan, piece: bytes, framed: bytes, *, ended: bool, rest: bytes) -> bytes:
+        self._held, self._ended = framed, ended
         scan.feed(piece)
-        if self.complete:
+        if scan.is_behind:
+            self._unread = rest
+            return b""
+        self._looked_into(scan)
+        return rest
+
+    def _looked_into(self, scan: BodyScan) -> None:
+        """Pass on the piece that was looked into."""
+        if self._ended:
             scan.finish()
+            self.complete = True
+        framed, self._held = self._held, None
+        if framed:
+            self._pass_on(framed, framed, len(framed))
+        if self._ended and self._sink is not None:
+            self._sink.request_sent()
         if self._waiter is not None and not self._is_waited_for:
             # Not from here: whoever wakes must have done with the piece, and this one is still to be kept.
             asyncio.get_running_loop().call_soon(self._waiter.wake)

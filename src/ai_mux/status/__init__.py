@@ -11,21 +11,17 @@ reaches the terminal as anything else, and a member that is missing is a dash.
 """
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 from ai_mux.logs.person import visible
+from ai_mux.terminal.figures import NOTHING, compact, counted, dollars, duration
 
 Document = Mapping[str, object]
 
 CREDENTIALS: Final = ("credential", "state", "ends in", "renewable", "renewals", "failures")
 WINDOWS: Final = ("credential", "window", "used", "ends in", "status", "age")
-# The units of a duration; two of them are as exact as anybody reads.
-_UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-_NOTHING: Final = "-"
 _BEYOND: Final = 1e15  # no count and no time is so much
-_KILO: Final = 1000
-_THOUSANDS: Final = (("", 1), ("k", 10**3), ("M", 10**6), ("B", 10**9), ("T", 10**12))
+_MICRO: Final = 10**6
 
 
 class Row(NamedTuple):
@@ -99,7 +95,7 @@ def _windows(credential: Document) -> Iterator[Row]:
         cells = (
             _text(credential, "credential"),
             _text(window, "name"),
-            _NOTHING if used is None else f"{100 * used:.0f}%",
+            NOTHING if used is None else f"{100 * used:.0f}%",
             duration(resets_in) if resets_in is None or resets_in > 0 else "over",
             _text(window, "status"),
             duration(_number(window, "seen_s_ago")),
@@ -114,11 +110,12 @@ def _remarks(document: Document, credentials: list[Document]) -> Iterator[str]:
         f"{_count(document, 'connections')} clients connected"
     )
     since = _member(document, "since_start")
-    cost = _number(since, "cost_usd")
+    tokens, cost = _number(since, "tokens"), _number(since, "cost_usd")
     yield (
         f"since the start: {_count(since, 'requests')} requests ({_count(since, 'errors')} errors, "
-        f"{_count(since, 'unmetered')} unmetered), {_short(_number(since, 'tokens'))} tokens, "
-        f"{_NOTHING if cost is None else f'${cost:,.2f}'} notional"
+        f"{_count(since, 'unmetered')} unmetered), "
+        f"{NOTHING if tokens is None else compact(round(tokens))} tokens, "
+        f"{NOTHING if cost is None else dollars(round(cost * _MICRO))} notional"
     )
     ledger = _member(document, "ledger")
     if ledger:
@@ -139,28 +136,6 @@ def _remarks(document: Document, credentials: list[Document]) -> Iterator[str]:
         if claims:
             listed = ", ".join(f"{name} {said}" for name, said in claims.items())
             yield f"{_text(one, 'credential')} also says: {listed}"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a duration as one word, such as ``45s``, ``6h12m``, ``3d``; what is over has a minus."""
-    if seconds is None:
-        return _NOTHING
-    left = int(abs(seconds))
-    words = f"{left}s"
-    for (unit, size), (next_unit, next_size) in pairwise(_UNITS):
-        if left >= size:
-            rest = left % size // next_size
-            words = f"{left // size}{unit}" + (f"{rest}{next_unit}" if rest and next_unit != "s" else "")
-            break
-    return f"-{words}" if seconds < 0 else words
-
-
-def _short(count: float | None) -> str:
-    """Return a number of tokens as one reads it: ``812``, ``1.2M``."""
-    if count is None:
-        return _NOTHING
-    unit = next((unit for unit in _THOUSANDS if abs(count) < unit[1] * _KILO), _THOUSANDS[-1])
-    return f"{count:.0f}" if unit[1] == 1 else f"{count / unit[1]:.1f}{unit[0]}"
 
 
 def columns(said: Told) -> str:
@@ -198,7 +173,7 @@ def _texts(document: Document, name: str) -> Iterator[str]:
 
 def _text(document: Document, name: str) -> str:
     value = document.get(name)
-    return visible(value) if isinstance(value, str) and value else _NOTHING
+    return visible(value) if isinstance(value, str) and value else NOTHING
 
 
 def _number(document: Document, name: str) -> float | None:
@@ -210,4 +185,4 @@ def _number(document: Document, name: str) -> float | None:
 
 def _count(document: Document, name: str) -> str:
     value = _number(document, name)
-    return _NOTHING if value is None else f"{value:,.0f}"
+    return NOTHING if value is None else counted(round(value))

@@ -3,19 +3,16 @@
 Rich is imported here and nowhere else in this package.
 """
 
-import io
 from collections.abc import Sequence
 from typing import Final
 
-from rich import box
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table as Drawing
 from rich.text import Text
 
 from ai_mux.status import CREDENTIALS, WINDOWS, Row, Told
+from ai_mux.terminal.page import GAP, Page
 
-_GAP: Final = 2
 _WIDEST_BAR: Final = 24
 _NARROWEST_BAR: Final = 6
 _USED: Final = 2  # the bars stand before that column
@@ -24,20 +21,6 @@ _WORDS: Final = frozenset({"credential", "state", "window", "status", _NO_HEAD})
 # From here on somebody may want to do something about it.
 _MUCH: Final = 0.75
 _NEARLY_ALL: Final = 0.9
-# The lines of ``box.SIMPLE``, for terminals that have no others.
-_ASCII: Final = box.Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
-
-
-class _Page(io.StringIO):
-    """What is drawn on, with the terminal's encoding, by which Rich chooses its lines."""
-
-    def __init__(self, encoding: str) -> None:
-        super().__init__()
-        self._encoding = encoding
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._encoding
 
 
 def drawn(said: Told, *, width: int, colour: bool, encoding: str) -> str:
@@ -49,34 +32,22 @@ def drawn(said: Told, *, width: int, colour: bool, encoding: str) -> str:
         colour: Whether colours, bold and dim are welcome.
         encoding: The terminal's, such as ``utf-8``.
     """
-    page = _Page(encoding)
-    console = Console(
-        file=page,
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        no_color=not colour,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-    )
-    fancy = encoding.lower().startswith("utf")
-    console.print(Text(said.title, "bold"))
+    page = Page(width=width, colour=colour, encoding=encoding)
+    page.say(said.title, "bold")
     if said.problems:
-        console.print(_problems(said.problems, "✗" if fancy else "!"))
+        page.draw(_problems(said.problems, "✗" if page.fancy else "!"))
     else:
-        console.print(Text("✓ All is well." if fancy else "All is well.", "green"))
+        page.say("✓ All is well." if page.fancy else "All is well.", "green")
     if said.credentials:
-        console.print()
-        console.print(_credentials(said.credentials, width, fancy=fancy))
+        page.skip()
+        page.draw(_credentials(said.credentials, page))
     if said.windows:
-        console.print()
-        console.print(_windows(said.windows, width, fancy=fancy))
-    console.print()
+        page.skip()
+        page.draw(_windows(said.windows, page))
+    page.skip()
     for remark in said.remarks:
-        console.print(Text(remark, "dim"))
-    return page.getvalue()
+        page.say(remark, "dim")
+    return page.text()
 
 
 def _problems(problems: Sequence[str], mark: str) -> Drawing:
@@ -86,9 +57,9 @@ def _problems(problems: Sequence[str], mark: str) -> Drawing:
     return drawing
 
 
-def _credentials(rows: Sequence[Row], width: int, *, fancy: bool) -> Drawing:
-    shown = _fitting(CREDENTIALS, rows, width, give_way=("renewable", "failures", "renewals"))
-    drawing = _table(shown, fancy=fancy)
+def _credentials(rows: Sequence[Row], page: Page) -> Drawing:
+    shown = _fitting(CREDENTIALS, rows, page.width, give_way=("renewable", "failures", "renewals"))
+    drawing = _table(shown, page)
     for row in rows:
         state = "green" if row.is_well else "bold red"
         cells = dict(zip(CREDENTIALS, row.cells, strict=True))
@@ -96,18 +67,18 @@ def _credentials(rows: Sequence[Row], width: int, *, fancy: bool) -> Drawing:
     return drawing
 
 
-def _windows(rows: Sequence[Row], width: int, *, fancy: bool) -> Drawing:
-    shown = _fitting(WINDOWS, rows, width, give_way=("age", "status"))
-    bar = min(_WIDEST_BAR, width - _width(WINDOWS, rows, shown) - _GAP)
+def _windows(rows: Sequence[Row], page: Page) -> Drawing:
+    shown = _fitting(WINDOWS, rows, page.width, give_way=("age", "status"))
+    bar = min(_WIDEST_BAR, page.width - _width(WINDOWS, rows, shown) - GAP)
     heads = [*shown[:_USED], _NO_HEAD, *shown[_USED:]] if bar >= _NARROWEST_BAR else shown
-    drawing = _table(heads, fancy=fancy)
+    drawing = _table(heads, page)
     before = ""
     for row in rows:
         style = _style(row.used)
         named = zip(WINDOWS, row.cells, strict=True)
         cells = {head: Text(cell, "dim" if cell == "-" else "") for head, cell in named}
         cells["used"].stylize(style)
-        cells[_NO_HEAD] = _bar(row.used, bar, style, fancy=fancy)
+        cells[_NO_HEAD] = _bar(row.used, bar, style, fancy=page.fancy)
         if row.cells[0] == before:
             cells["credential"] = Text()
         before = row.cells[0]
@@ -131,13 +102,13 @@ def _width(heads: Sequence[str], rows: Sequence[Row], shown: Sequence[str]) -> i
         for at, head in enumerate(heads)
         if head in shown
     ]
-    return sum(widths) + _GAP * (len(widths) - 1)
+    return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _table(heads: Sequence[str], *, fancy: bool) -> Drawing:
+def _table(heads: Sequence[str], page: Page) -> Drawing:
     drawing = Drawing(
-        box=box.SIMPLE if fancy else _ASCII,
-        padding=(0, _GAP - 1, 0, 0),  # the box has a blank between columns
+        box=page.box,
+        padding=(0, GAP - 1, 0, 0),  # the box has a blank between columns
         pad_edge=False,
         show_edge=False,
         header_style="dim",
@@ -147,7 +118,7 @@ def _table(heads: Sequence[str], *, fancy: bool) -> Drawing:
             Text(head),
             justify="left" if head in _WORDS else "right",
             no_wrap=True,
-            overflow="ellipsis" if fancy else "crop",
+            overflow="ellipsis" if page.fancy else "crop",
         )
     return drawing
 

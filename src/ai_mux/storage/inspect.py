@@ -22,7 +22,8 @@ from ai_mux.storage.refusals import mending_command, owner
 _DAY_S: Final = 86400
 # Anthropic's long-lived tokens live a year from when they were made, and do not say when that was.
 _LONG_LIFE_S: Final = 365 * _DAY_S
-_ENDS_SOON_S: Final = 30 * _DAY_S
+ENDS_SOON_S: Final = 30 * _DAY_S
+"""So long before its end, in seconds, whoever looks is told of a token that cannot be renewed."""
 _EFFECTIVE: Final = os.access in os.supports_effective_ids
 # The most frequent reason why a person sees less than the server.
 _AS_ANOTHER: Final = "run this as the user that ai-mux runs as (sudo -u USER …)"
@@ -234,7 +235,7 @@ def _tokens(credential: Credential, there: os.stat_result, *, new_token: str, no
         end = there.st_mtime + _LONG_LIFE_S
         text += "; such a token lives about a year from when it was made, "
         text += f"and this file is from {datetime.fromtimestamp(there.st_mtime):%Y-%m-%d}"
-    if end - now < _ENDS_SOON_S:
+    if end - now < ENDS_SOON_S:
         return _warning(f"{text}; it may end soon", new_token)
     return _ok(f"{text}; for another one, {new_token}")
 

@@ -33,7 +33,7 @@ from ai_mux.storage.sqlite_schema import (
     upgrade,
     version_of,
 )
-from ai_mux.usage.store import Group, Query, Spent
+from ai_mux.usage.store import Forgotten, Group, Query, Spent
 from ai_mux.usage.tally import Record
 
 __all__ = ["SqliteStore", "open_for_reading"]
@@ -82,11 +82,22 @@ class SqliteStore:
             self._check_still_ours(connection)
             sqlite_rows.append(connection, records)
 
-    def forget_before(self, time_s: float) -> bool:
+    def last_before(self, time_s: float) -> float | None:
+        """Return when the last of the requests that ended before this time did; None where there is none.
+
+        Raises:
+            LedgerError: It cannot be read.
+        """
+        with self._writing("read") as connection:
+            statement = "SELECT max(ended_at) FROM requests WHERE ended_at < ?"
+            [[last]] = connection.execute(statement, (time_s,)).fetchall()
+            return None if last is None else float(last)
+
+    def forget_before(self, time_s: float) -> Forgotten:
         """Delete some of the requests, and sums, of hours that ended before this time.
 
         Returns:
-            Whether there is more to do. In between, others have their turn.
+            How many, and whether there is more to do. In between, others have their turn.
 
         Raises:
             LedgerError: They were not deleted.
@@ -94,8 +105,8 @@ class SqliteStore:
         with self._writing("tidy") as connection:
             with transaction(connection):
                 self._check_still_ours(connection)
-                more = sqlite_rows.forget(connection, int(time_s // 3600))
-            return more or sqlite_rows.shrink(connection)
+                rows, more = sqlite_rows.forget(connection, int(time_s // 3600))
+            return Forgotten(rows, more=more or sqlite_rows.shrink(connection))
 
     def examine(self) -> None:
         """Look whether all that was kept can still be read.

@@ -18,6 +18,11 @@ _LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _NOT_ALLOWED: Final = frozenset(
     {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 )
+# Who only reads leaves that to who writes.
+_MOVED_ASIDE: Final = (
+    "a server that meets the damage moves the file aside and begins a new one; "
+    "to do so yourself, stop it, and move the file away with all that lies beside it"
+)
 
 
 def is_corrupt(exc: sqlite3.Error) -> bool:
@@ -52,7 +57,7 @@ def _why(doing: str, path: Path, exc: sqlite3.Error | OSError) -> tuple[str, boo
     if code == sqlite3.SQLITE_IOERR:  # a quota or a limit on file sizes, too, is reported as this
         return f"{exc} ({name}); look whether the disk of {path.parent} is full or failing", True
     if code in _CORRUPT:
-        return f"it is corrupt: {exc} ({name})", False
+        return f"it is corrupt: {exc} ({name}); {_MOVED_ASIDE}", False
     return f"{exc} ({name})", False
 
 

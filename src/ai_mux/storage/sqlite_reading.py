@@ -73,6 +73,8 @@ def open_for_reading(path: Path, *, busy_s: float = BUSY_S) -> SqliteReader:
     with _reading(real):
         if not real.exists():
             raise _none_yet(real)
+        if not real.is_file():  # to open a FIFO would wait for somebody to write into it
+            raise LedgerError(f"{real} is not a regular file; move it away", passing=False)
         if sqlite_place.has_lost_its_database(real):  # even to look at it would cost the log
             raise LedgerError(f"cannot read {real}: it is empty, and the log beside it is not", passing=False)
         connection = connect(real, "ro", busy_s)

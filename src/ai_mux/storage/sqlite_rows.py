@@ -22,6 +22,7 @@ from ai_mux.storage.sqlite_schema import (
     SUMMED,
 )
 from ai_mux.storage.sqlite_sums import HOUR_OF_ROW, SUMS_OF_ROWS
+from ai_mux.usage.store import Forgotten
 from ai_mux.usage.tally import MicroUsd, Record, Tokens
 
 # How many rows are summed up at once: their sums fit into an integer, whatever they say (``MOST``).
@@ -120,15 +121,15 @@ def _name(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")[:LONGEST_NAME]
 
 
-def forget(connection: sqlite3.Connection, hour: int) -> bool:
-    """Delete some rows and sums of hours before this one (since 1970); return whether there may be more.
+def forget(connection: sqlite3.Connection, hour: int) -> Forgotten:
+    """Delete some rows and sums of hours before this one (since 1970).
 
     Raises:
         sqlite3.Error: It did not work.
     """
     rows = connection.execute(_FORGET_ROWS, (hour * 3600, _FORGOTTEN_ROWS)).rowcount
     sums = connection.execute(_FORGET_SUMS, (hour, _FORGOTTEN_ROWS)).rowcount
-    return max(rows, sums) == _FORGOTTEN_ROWS
+    return Forgotten(rows, more=max(rows, sums) == _FORGOTTEN_ROWS)
 
 
 def shrink(connection: sqlite3.Connection) -> bool:

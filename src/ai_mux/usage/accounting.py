@@ -5,9 +5,14 @@ reaches the request whose end is entered.
 
 Rule 2: what a request used counts against its limits before anything else is done, so
 that whoever asks next, on any connection, meets it.
+
+Rule 3: what could not be read counts against limits all the same, by an estimate that is
+rather too high: whoever leaves before the figures come must not get off cheaply. The
+ledger keeps what is known.
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 from ai_mux.clock import Clock
 from ai_mux.limits import Limits
@@ -16,10 +21,17 @@ from ai_mux.logs.audit import Audit
 from ai_mux.usage.ledger import Ledger
 from ai_mux.usage.limiter import Lease, Limiter
 from ai_mux.usage.prices import Prices
-from ai_mux.usage.tally import NO_TOKENS, MicroUsd, Reading, Record
+from ai_mux.usage.tally import NO_TOKENS, Metering, MicroUsd, Reading, Record, Tokens
 from ai_mux.usage.totals import Totals
 
-LONGEST_PATH = 256
+LONGEST_PATH: Final = 256
+# English and code are about four bytes a token, as OpenAI's and Anthropic's documents say.
+_PROMPT_BYTES: Final = 4
+# An event of 150 to 300 bytes carries one token (OpenAI) or several (Anthropic).
+_ANSWER_BYTES: Final = 32
+# Who is refused a thousand times a second fills no disk: more than these in a second are only counted.
+_REFUSALS_A_SECOND: Final = 10
+_UNSURE: Final[frozenset[Metering]] = frozenset({"unmetered", "partial"})
 
 
 class Asker(Protocol):
@@ -64,6 +76,8 @@ class Accounting:
         self._time = clock.time
         self._log = log
         self._failed = False
+        self._second = 0
+        self._refused: dict[str, int] = {}  # of this second, by user
 
     def begin(self, user: Asker) -> Lease:
         """Count a request of this user, and let it take its place among those that run.
@@ -100,6 +114,7 @@ class Accounting:
         end: Outcome,
         remote: str,
         method: str,
+        answer_bytes: int | None = None,
     ) -> None:
         """Enter a request's end. Never raises.
 
@@ -120,6 +135,7 @@ class Accounting:
             end: How it ended for its client.
             remote: Where the client is. For the audit log alone.
             method: For the audit log alone.
+            answer_bytes: Of the response's body, unpacked; None for ``bytes_out``.
         """
         tokens, metering, said, tier = reading
         model = said or model
@@ -128,7 +144,12 @@ class Accounting:
             now_s = self._time()
             if tokens is not NO_TOKENS:
                 cost = self.prices.cost(provider=provider, model=model, tokens=tokens, tier=tier, at_s=now_s)
-            if lease is not None:
+            if lease is not None and metering in _UNSURE and lease.is_counted:
+                guess = _estimated(tokens, bytes_in, bytes_out if answer_bytes is None else answer_bytes)
+                dear = self.prices.cost(provider=provider, model=model, tokens=guess, tier=tier, at_s=now_s)
+                unknown = metering == "unmetered"
+                lease.settle(guess.total, dear or MicroUsd(0), at_least_largest=unknown)
+            elif lease is not None:
                 lease.settle(tokens.total, cost or MicroUsd(0))
             record = Record(
                 now_s,
@@ -148,6 +169,8 @@ class Accounting:
                 total_ms,
             )
             self.totals.add(record, end)
+            if status == 429 and end == "refused" and not self._has_room(user, now_s):
+                return
             if self.ledger is not None:
                 self.ledger.put(record)
             if self.audit is not None:
@@ -158,6 +181,28 @@ class Accounting:
             if not self._failed:
                 self._failed = True
                 self._log.error("accounting.failed", problem=type(error).__name__, request_id=request_id)
+
+    def note(self, fields: Mapping[str, object]) -> None:
+        """Enter into the audit log what leads to no provider: a stranger's request, a wrong path."""
+        if self.audit is not None:
+            self.audit.put(fields)
+
+    def _has_room(self, user: str, now_s: float) -> bool:
+        """Tell whether one more refusal of this user is entered in this second."""
+        if int(now_s) != self._second:
+            self._second = int(now_s)
+            self._refused.clear()
+        count = self._refused[user] = self._refused.get(user, 0) + 1
+        return count <= _REFUSALS_A_SECOND
+
+
+def _estimated(tokens: Tokens, bytes_in: int, answer_bytes: int) -> Tokens:
+    """Return what a request may have used of which no more is known than this."""
+    prompt = tokens.total - tokens.output
+    return tokens._replace(
+        input=tokens.input if prompt else bytes_in // _PROMPT_BYTES,
+        output=max(tokens.output, answer_bytes // _ANSWER_BYTES),
+    )
 
 
 def _line(record: Record, *, end: Outcome, remote: str, method: str) -> dict[str, object]:

@@ -27,6 +27,10 @@ from ai_mux.usage.store import Spent
 # person start at once, and still a bound for what is used beyond a limit.
 IMPLIED_CONCURRENT: Final = 32
 
+# An attribute of an Enum costs as much as a call (until Python 3.12).
+_REQUESTS: Final = Quantity.REQUESTS
+_TOKENS: Final = Quantity.TOKENS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
@@ -67,6 +71,7 @@ class Allowance:
         "_begun",
         "_places",
         "_rules",
+        "_spending",
         "_spent",
         "_windows",
         "is_counted",
@@ -83,6 +88,7 @@ class Allowance:
         self._windows: dict[tuple[Quantity, int], Window] = {}
         # The same windows by what they are for: to be checked, to count what begins, what ends.
         self._rules: tuple[tuple[Rule, Window], ...] = ()
+        self._spending: tuple[tuple[Rule, Window], ...] = ()
         self._begun: tuple[Window, ...] = ()
         self._spent: tuple[tuple[Quantity, Window], ...] = ()
 
@@ -100,6 +106,7 @@ class Allowance:
         self._places = places(limits)
         self._windows = windows
         self._rules = tuple((rule, windows[rule.quantity, rule.window_s]) for rule in limits.rules)
+        self._spending = tuple((rule, one) for rule, one in self._rules if rule.quantity is not _REQUESTS)
         self._begun = tuple(one for (of, _), one in windows.items() if of is Quantity.REQUESTS)
         self._spent = tuple((of, one) for (of, _), one in windows.items() if of is not Quantity.REQUESTS)
         self.is_counted = bool(windows)
@@ -139,10 +146,9 @@ class Allowance:
             raise refusal
 
     def _nothing_left(self) -> LimitReached | None:
-        for rule, window in self._rules:
-            if rule.quantity is Quantity.REQUESTS:
-                continue
-            if window.used + self.running * window.largest >= rule.amount:
+        running = self.running
+        for rule, window in self._spending:
+            if window.used + running * window.largest >= rule.amount:
                 return spoken_for(rule, self.running)
         return None
 
@@ -151,10 +157,16 @@ class Allowance:
         for window in self._begun:
             window.add(now_ms, 1)
 
-    def spend(self, tokens: int, cost: int, now_ms: int) -> None:
-        """Count what a request has used."""
+    def take_back(self, begun_ms: int) -> None:
+        """Count a request for nothing that began then."""
+        for window in self._begun:
+            window.take_back(begun_ms)
+
+    def spend(self, tokens: int, cost: int, now_ms: int, *, at_least_largest: bool = False) -> None:
+        """Count what a request has used; where nobody knows that, as much as any before, if that is more."""
         for quantity, window in self._spent:
-            window.add(now_ms, tokens if quantity is Quantity.TOKENS else cost)
+            amount = tokens if quantity is _TOKENS else cost
+            window.add(now_ms, max(amount, window.largest) if at_least_largest else amount)
 
     # Whoever watches, and whoever remembers
 

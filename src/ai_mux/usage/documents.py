@@ -15,7 +15,8 @@ from ai_mux.wire.json_ends import members_from, way_to
 
 # The largest answer of words, 64,000 tokens, is about as large. More is numbers (embeddings) or
 # pictures, at whose ends everything stands that is looked for.
-_WHOLE_BYTES: Final = 256 * 1024
+WHOLE_BYTES: Final = 256 * 1024
+"""What is longer is read from its ends only: 256 KiB of brackets take 10 ms to parse."""
 # The request's tools stand in a response's last part; Codex sends 30 KB of them.
 _END_BYTES: Final = 64 * 1024
 _ANTHROPIC: Final = Dialect.ANTHROPIC
@@ -24,6 +25,9 @@ _MODEL: Final = b'"model"'
 _TIER: Final = b'"service_tier"'
 # Behind a response's usage stands its metadata, 16 entries of the client's own choice.
 _TRIES: Final = 32
+_FEW_TRIES: Final = 8  # of an event, of which there may be several
+# What Python holds for a piece beside its bytes.
+_PIECE_BYTES: Final = 64
 _TO_MODEL: Final = way_to(_MODEL).match
 
 
@@ -42,12 +46,18 @@ class Document:
         """Keep the next bytes, or what may matter of them."""
         self._parts.append(data)
         self._size += len(data)
-        if self._size > _WHOLE_BYTES:
+        if self._size > WHOLE_BYTES:
             kept = b"".join(self._parts)
             if self._beginning is None:
                 self._beginning = kept[:_END_BYTES]
             self._parts = [kept[-_END_BYTES:]]
             self._size = _END_BYTES
+
+    @property
+    def held(self) -> int:
+        """How many bytes are kept."""
+        beginning = 0 if self._beginning is None else _END_BYTES
+        return self._size + _PIECE_BYTES * len(self._parts) + beginning
 
     def reading(self, *, whole: bool) -> Reading:
         """Return what the document says. Of one that was cut nothing: its ends prove nothing then."""
@@ -58,7 +68,18 @@ class Document:
     def give_up(self) -> None:
         """Forget what is kept."""
         self._parts.clear()
+        self._size = 0
         self._beginning = None
+
+
+def last_members(raw: bytes) -> dict[str, object] | None:
+    """Return an answer of OpenAI's, however long, from its tier or usage on; None where that cannot be told.
+
+    Args:
+        raw: The document, or its end, up to its last bracket.
+    """
+    found, _ = _to_the_end(raw[-_END_BYTES:], Dialect.OPENAI, tries=_FEW_TRIES)
+    return found or None
 
 
 def read_document(end: bytes, dialect: Dialect, beginning: bytes | None = None) -> Reading:
@@ -98,10 +119,10 @@ def _from_ends(beginning: bytes, end: bytes, dialect: Dialect, *, whole: bool) -
     return found
 
 
-def _to_the_end(end: bytes, dialect: Dialect) -> tuple[dict[str, object], bool]:
+def _to_the_end(end: bytes, dialect: Dialect, *, tries: int = _TRIES) -> tuple[dict[str, object], bool]:
     """Return the members from the tier on, or else from the usage on; and whether none is missed."""
     at = end.rfind(_USAGE)
-    for _ in range(_TRIES):
+    for _ in range(tries):
         if at < 0:
             return {}, True
         # OpenAI says the tier of the answer, and before what it used; Anthropic among what it used.

@@ -29,6 +29,9 @@ _GATHER_S: Final = 0.25
 # How long a reader waits for what was put before. Longer than a disk's hiccup, and
 # shorter than a person's patience.
 _READER_WAITS_S: Final = 2.0
+# As long does the thread do one thing only where a disk hangs, or a large ledger is being brought
+# up to date; what SQLite waits for others, and a full queue, are done with in a tenth of that.
+_HANGS_S: Final = 10.0
 # Between two tries while the program waits to end.
 _LAST_TRIES_S: Final = 0.25
 
@@ -49,7 +52,8 @@ class Ledger:
         queued: How many rows wait in memory.
         written: How many were kept since the start.
         dropped: How many were lost since the start.
-        is_failing: Rows cannot be written at present.
+        is_failing: Rows cannot be written at present: it was tried, or it is being tried for
+            more than 10 seconds.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Ledger:
         self.keep_s = keep_s
         self._open_store = open_store
         self._log = log
+        self._clock = clock
         self._queue: deque[Record] = deque()
         self._writing = Writing(self._queue, open_store, log=log, clock=clock, keep_s=lambda: self.keep_s)
         self._accepted = 0
@@ -65,6 +70,7 @@ class Ledger:
         self._is_full = False
         self._cannot_be_read = False
         self._idle = False
+        self._busy_since: float | None = None
         self._closing = self._closed = False
         self._work = threading.Event()
         self._hurry = threading.Event()
@@ -113,8 +119,9 @@ class Ledger:
 
     @property
     def is_failing(self) -> bool:
-        """Rows cannot be written at present."""
-        return self._writing.is_failing
+        """Rows cannot be written at present: it was tried, or it is being tried for long."""
+        since = self._busy_since
+        return self._writing.is_failing or (since is not None and self._clock.monotonic() - since > _HANGS_S)
 
     # For readers, in threads of theirs
 
@@ -190,7 +197,9 @@ class Ledger:
         self._writing.close()
 
     def _step(self, *, at_once: bool = False) -> float:
+        self._busy_since = self._clock.monotonic()
         pause_s = self._writing.step(at_once=at_once)
+        self._busy_since = None
         with self._progress:
             self._progress.notify_all()
         return pause_s

@@ -33,18 +33,38 @@ Recollection = Callable[[float, float], Awaitable[Iterable[Spent]]]
 class Lease:
     """One request that runs and counts."""
 
-    __slots__ = ("_allowance", "_limiter")
+    __slots__ = ("_allowance", "_begun_ms", "_limiter")
 
-    def __init__(self, limiter: "Limiter", allowance: Allowance) -> None:
+    def __init__(self, limiter: "Limiter", allowance: Allowance, begun_ms: int) -> None:
         self._limiter = limiter
         self._allowance: Allowance | None = allowance
+        self._begun_ms = begun_ms
 
-    def settle(self, tokens: int, cost: MicroUsd) -> None:
-        """Count what the request used, now that it has ended. A second call does nothing."""
+    @property
+    def is_counted(self) -> bool:
+        """Something is counted of what it uses."""
+        return self._allowance is not None and self._allowance.is_counted
+
+    def settle(self, tokens: int, cost: MicroUsd, *, at_least_largest: bool = False) -> None:
+        """Count what the request used, now that it has ended. A second call does nothing.
+
+        Args:
+            tokens: Tokens of all kinds.
+            cost: What they cost.
+            at_least_largest: What it used is not known, and counts no less than the user's largest.
+        """
         allowance = self._allowance
         if allowance is not None:
             self._allowance = None
-            self._limiter.settle(allowance, tokens, cost)
+            self._limiter.settle(allowance, tokens, cost, at_least_largest=at_least_largest)
+
+    def withdraw(self) -> None:
+        """Count the request for nothing: it was refused before any provider saw it. Instead of ``settle``."""
+        allowance = self._allowance
+        if allowance is not None:
+            self._allowance = None
+            allowance.take_back(self._begun_ms)
+            self._limiter.settle(allowance, 0, MicroUsd(0))
 
 
 class Limiter:
@@ -72,13 +92,14 @@ class Limiter:
         allowance = self._allowances.get(name)
         if allowance is None or allowance.limits is not limits:
             allowance = self._allowance(name, limits)
+        now_ms = 0
         if allowance.is_limited:
             now_ms = self._time.now_ms()
             allowance.check(now_ms, self._time.wall_s)
             allowance.begin(now_ms)
         allowance.running += 1
         self.running += 1
-        return Lease(self, allowance)
+        return Lease(self, allowance, now_ms)
 
     def check(self, name: str, limits: Limits) -> None:
         """Tell whether a request could begin now, and count nothing.
@@ -88,13 +109,15 @@ class Limiter:
         """
         self._allowance(name, limits).check(self._time.now_ms(), self._time.wall_s)
 
-    def settle(self, allowance: Allowance, tokens: int, cost: MicroUsd) -> None:
+    def settle(
+        self, allowance: Allowance, tokens: int, cost: MicroUsd, *, at_least_largest: bool = False
+    ) -> None:
         """Count the end of a request. Called by its ``Lease``."""
         self.running -= 1
         allowance.running -= 1
         if allowance.is_counted:
             now_ms = self._time.now_ms()
-            allowance.spend(tokens, cost, now_ms)
+            allowance.spend(tokens, cost, now_ms, at_least_largest=at_least_largest)
             self._forget_idle(now_ms)
 
     # Whoever watches

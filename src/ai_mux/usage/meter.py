@@ -7,28 +7,60 @@ Rule 2: a stream is searched, not parsed (``streams``); of a document only the e
 at (``documents``).
 
 Rule 3: what is held is bounded: the pieces between two looks, a line that has not ended, the
-ends of a document.
+ends of a document; and what all meters hold together.
+
+Rule 4: what a look costs is bounded by the bytes that came. Who sends little cannot make others wait.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from ai_mux.usage.documents import Document, read_document
-from ai_mux.usage.events import ENDS, WINDOWS, said_type, take_openai, type_of
+from ai_mux.usage.events import ENDS, WINDOWS, parsed, said_type, take_openai, type_of
 from ai_mux.usage.reading import UNMETERED, Cumulative
 from ai_mux.usage.streams import Stream
 from ai_mux.usage.tally import NOTHING_READ, Reading
 from ai_mux.wire.answers import Dialect
-from ai_mux.wire.codings import Decoder, decoder
+from ai_mux.wire.codings import CodingError, Decoder, decoder
 
 # Out of one coded response, however long it lasts: an hour at 300 KB a second.
 _DECODED_BYTES: Final = 1024 * 1024 * 1024
+# Looking at what was unpacked costs as much as unpacking it, so a few packets must not stand for much.
+# Streams of events, which say the same again and again, are packed 10 to 30 times.
+_RATIO: Final = 64
+_UNPACKED_FREELY_BYTES: Final = 256 * 1024
+# As much is unpacked before it is seen to be too much: 4 MiB of gzip at the worst.
+_SLICE: Final = 4096
 # Of a Content-Type that is remembered; ours of interest have 50 at the most.
 _TYPE_BYTES: Final = 128
 _TELLING: Final = ENDS | {"error", WINDOWS}
+
+
+class Held:
+    """How many bytes all meters together may hold from one look to the next.
+
+    Attributes:
+        bytes: How many they hold.
+    """
+
+    __slots__ = ("_limit", "bytes")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.bytes = 0
+
+    def grow(self, by: int) -> bool:
+        """Note that a meter holds so much more, or less; False, and nothing noted, where that is too much."""
+        if by > 0 and self.bytes + by > self._limit:
+            return False
+        self.bytes += by
+        return True
+
+
+# Sixteen responses of the longest lines, or a thousand of usual ones that came half.
+HELD: Final = Held(64 * 1024 * 1024)
 
 
 class Meter:
@@ -36,28 +68,56 @@ class Meter:
 
     Attributes:
         pieces: Body bytes that were not looked at yet, without transfer framing.
+        size: How long the body is, in bytes, as far as it was looked at; unpacked if it is packed and
+            was read, else as it came. All of it counts once the meter is closed.
         take: Adds a piece: a bound method of a built-in type, which costs next to nothing.
     """
 
-    __slots__ = ("_body", "_decoder", "_dialect", "_reads", "pieces", "take")
+    __slots__ = (
+        "_all_held",
+        "_body",
+        "_decoder",
+        "_dialect",
+        "_held",
+        "_packed",
+        "_reads",
+        "pieces",
+        "size",
+        "take",
+    )
 
     def __init__(
-        self, dialect: Dialect, body: Stream | Document | None, decoder: Decoder | None, *, reads: bool
+        self,
+        dialect: Dialect,
+        body: Stream | Document | None,
+        decoder: Decoder | None,
+        held: Held,
+        *,
+        reads: bool,
     ) -> None:
         self.pieces: list[bytes] = []
+        self.size = 0
         self.take: Callable[[bytes], None] = self.pieces.append
         self._dialect = dialect
         self._body = body
         self._decoder = decoder
+        self._packed = 0
+        self._all_held = held
+        self._held = 0
         self._reads = reads
 
     def look(self) -> None:
         """Look at the pieces and forget them."""
-        if self._reads and self.pieces:
+        if not self._reads:
+            self.size += sum(map(len, self.pieces))
+        elif self.pieces:
             try:
-                if self._body is None:
-                    self._body = Document(self._dialect)
-                self._body.feed(self._joined())
+                body = self._body
+                if body is None:
+                    body = self._body = Document(self._dialect)
+                body.feed(self._joined())
+                if body.held != self._held:
+                    self._note_held(body.held)
             except Exception:  # whatever it is, the response goes on
                 self._give_up()
         self.pieces.clear()
@@ -74,10 +134,15 @@ class Meter:
                 return self._body.reading(whole=whole)
             if self._reads and whole:  # a small document, as most are
                 return read_document(self._joined(), self._dialect)
+            self.size += sum(map(len, self.pieces))
         except Exception:  # as above
             return UNMETERED
         finally:
             self.pieces.clear()
+            self._reads = False
+            if self._held:
+                self._all_held.grow(-self._held)
+                self._held = 0
         return UNMETERED
 
     @property
@@ -88,21 +153,43 @@ class Meter:
     def _joined(self) -> bytes:
         pieces = self.pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return data if self._decoder is None else self._decoder.feed(data)
+        if self._decoder is not None:
+            return self._unpacked(data, self._decoder)
+        self.size += len(data)
+        return data
+
+    def _unpacked(self, data: bytes, decoder: Decoder) -> bytes:
+        out: list[bytes] = []
+        for at in range(0, len(data), _SLICE):
+            piece = data[at : at + _SLICE]
+            self._packed += len(piece)
+            out.append(decoder.feed(piece))
+            self.size += len(out[-1])
+            if self.size > _UNPACKED_FREELY_BYTES + _RATIO * self._packed:
+                raise CodingError("the body unpacks to too much")
+        return b"".join(out)
+
+    def _note_held(self, held: int) -> None:
+        if self._all_held.grow(held - self._held):
+            self._held = held
+        else:
+            self._give_up()
 
     def _give_up(self) -> None:
         self._reads = False
         if self._body is not None:
             self._body.give_up()
+        self._note_held(0)
 
 
-def meter_for(dialect: Dialect, *, content_type: bytes, content_encoding: bytes) -> Meter:
+def meter_for(dialect: Dialect, *, content_type: bytes, content_encoding: bytes, held: Held = HELD) -> Meter:
     """Return a meter for a response's body. Never raises.
 
     Args:
         dialect: Whose response it is.
         content_type: The field's value, or empty: what is neither JSON nor a stream of events is unmetered.
         content_encoding: The field's value, or empty: what has an unknown coding is unmetered.
+        held: What all meters together may hold: one that finds no room gives up.
     """
     kind = _kind(content_type[:_TYPE_BYTES])
     reads = kind is not None
@@ -112,7 +199,7 @@ def meter_for(dialect: Dialect, *, content_type: bytes, content_encoding: bytes)
             undo = decoder(content_encoding, limit=_DECODED_BYTES)
         except Exception:  # unknown, or its library is broken: the response passes all the same
             reads = False
-    return Meter(dialect, Stream(dialect) if kind is Stream else None, undo, reads=reads)
+    return Meter(dialect, Stream(dialect) if kind is Stream else None, undo, held, reads=reads)
 
 
 @lru_cache(maxsize=64)
@@ -151,8 +238,9 @@ def read_event(message: bytes) -> Event:
     if kind is not None and kind not in _TELLING:
         return _OTHER
     try:
-        event = json.loads(message.decode())
-        kind = said_type(event) if isinstance(event, dict) else None
+        # Who writes the type elsewhere must be parsed: a response whose end is not seen would seem to go on.
+        event = parsed(message) if kind else parsed(message, whole_bytes=len(message))
+        kind = said_type(event)
         if kind in ENDS:
             figures = Cumulative(Dialect.OPENAI)
             take_openai(event, figures)

@@ -123,9 +123,11 @@ def _models(groups: list[Group]) -> list[dict[str, object]]:
     ranked = sorted(
         groups, key=lambda one: (-one.sums.cost, -one.sums.tokens.total, -one.sums.requests, one.key)
     )
-    shown = [{"model": group.key[0], **used(group.sums)} for group in ranked[:_MOST_MODELS]]
+    shown: list[dict[str, object]] = [
+        {"model": group.key[0] or None, **used(group.sums)} for group in ranked[:_MOST_MODELS]
+    ]
     if rest := ranked[_MOST_MODELS:]:
-        shown.append({"model": None, **used(together(group.sums for group in rest))})
+        shown.append({"model": None, "others": len(rest), **used(together(group.sums for group in rest))})
     return shown
 
 

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 from ai_mux.errors import LimitReached
@@ -10,6 +11,7 @@ from ai_mux.limits import Quantity, Rule
 # What runs may end at any moment.
 _SOON_S: Final = 1
 _UNITS: Final = ((604800, "week"), (86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+_PARTS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def used_up(rule: Rule, wait_ms: int, wall_s: float) -> LimitReached:
@@ -89,10 +91,9 @@ def _moment(at_s: int, now_s: float) -> str:
 
 
 def _span(seconds: int) -> str:
-    """Return a length of time in its two largest units; the moment beside it is exact."""
-    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+    """Return a length of time in its two largest units, or one; the moment beside it is exact."""
+    for (length_s, unit), (next_s, next_unit) in pairwise(_PARTS):
+        if seconds >= length_s:
+            rest = seconds % length_s // next_s
+            return f"{seconds // length_s} {unit}" + (f" {rest} {next_unit}" if rest else "")
+    return f"{seconds} s"

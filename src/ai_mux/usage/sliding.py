@@ -11,7 +11,7 @@ Rule 3: time neither goes back nor stands still, whatever happens to the machine
 
 import math
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -124,9 +124,32 @@ class Window:
 
     def add(self, now_ms: int, amount: int) -> None:
         """Count ``amount`` as used now; negative counts as nothing."""
-        self.slide(now_ms)
-        if amount > 0:
+        last_ms, amounts = self._last_ms, self._amounts
+        if last_ms and last_ms[0] <= now_ms - self._window_ms:
+            self.slide(now_ms)
+        if amount <= 0:
+            return
+        if (
+            not last_ms
+            or (now_ms - self._begun_ms) * _STEPS >= self._window_ms
+            or amounts[-1] + amount > _MOST
+        ):
             self._append(now_ms, amount, amount)
+            return
+        # What nearly every request does: it adds to the newest sum.
+        last_ms[-1] = now_ms
+        amounts[-1] += amount
+        self.used += amount
+        if amount > self._largest[-1]:
+            self._largest[-1] = amount
+            self.largest = max(self.largest, amount)
+
+    def take_back(self, at_ms: int) -> None:
+        """Count one less of what was added at ``at_ms``, one at a time; what has left already stays so."""
+        at = bisect_left(self._last_ms, at_ms)
+        if at < len(self._last_ms) and self._amounts[at]:
+            self._amounts[at] -= 1
+            self.used -= 1
 
     def slide(self, now_ms: int) -> None:
         """Let go of what is too old."""

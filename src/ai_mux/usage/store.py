@@ -99,6 +99,18 @@ class Spent(NamedTuple):
     cost: MicroUsd
 
 
+class Forgotten(NamedTuple):
+    """What one step of forgetting has done.
+
+    Attributes:
+        rows: How many requests were deleted.
+        more: There is more to do.
+    """
+
+    rows: int
+    more: bool
+
+
 class UsageStore(Protocol):
     """A ledger's storage. Every method blocks; it is called from one thread only.
 
@@ -116,8 +128,11 @@ class UsageStore(Protocol):
     def spent(self, since_s: float, now_s: float) -> list[Spent]:
         """Return what users spent since then, in stretches of at most a 60th of what lies between."""
 
-    def forget_before(self, time_s: float) -> bool:
-        """Delete some of the requests, and sums, of hours that ended before this time; return if more."""
+    def last_before(self, time_s: float) -> float | None:
+        """Return when the last of the requests that ended before this time did; None where there is none."""
+
+    def forget_before(self, time_s: float) -> Forgotten:
+        """Delete some of the requests, and sums, of hours that ended before this time."""
 
     def examine(self) -> None:
         """Look whether all that was kept can still be read."""

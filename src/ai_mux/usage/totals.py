@@ -30,6 +30,9 @@ TOTAL_BOUNDS_MS: Final = (
     *(10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000),
     *(1_800_000, 3_600_000),
 )
+# Durations are floats, and comparing two of those is quicker.
+_HEAD_BOUNDS_MS: Final = tuple(map(float, HEAD_BOUNDS_MS))
+_TOTAL_BOUNDS_MS: Final = tuple(map(float, TOTAL_BOUNDS_MS))
 
 
 class _Durations:
@@ -98,7 +101,7 @@ class Totals:
         self._named = named
         self._ends: dict[tuple[str, int, str], int] = {}
         self._providers: dict[str, _Provider] = {}
-        self._labels: dict[tuple[str, str], str] = {}  # provider and spelling → label
+        self._spelled: dict[tuple[str, str], list[int]] = {}  # as in ``_models``
         self._others: set[str] = set()
         self._models: dict[tuple[str, str], list[int]] = {}  # five kinds of tokens, and their cost
         self._users: dict[str, list[int]] = {}  # requests, tokens
@@ -113,33 +116,42 @@ class Totals:
             record: The request.
             end: How it ended for its client.
         """
-        provider, status = record.provider, record.status
-        ends = self._ends
+        # Taken apart in one step, where each attribute of a named tuple would be one of its own.
+        _, _, who, _, provider, _, model, status, metering, tokens, cost, came, went, head_ms, all_ms = record
         key = (provider, status, end)
-        if key in ends:
-            ends[key] += 1
+        if key in self._ends:
+            self._ends[key] += 1
         else:
             self._first_of(key)
         row = self._providers.get(provider) or self._row(provider)
         total = row.total
-        total.counts[bisect_left(TOTAL_BOUNDS_MS, record.total_ms)] += 1
-        total.sum_ms += record.total_ms
-        if record.head_ms is not None:
+        total.counts[bisect_left(_TOTAL_BOUNDS_MS, all_ms)] += 1
+        total.sum_ms += all_ms
+        if head_ms is not None:
             head = row.head
-            head.counts[bisect_left(HEAD_BOUNDS_MS, record.head_ms)] += 1
-            head.sum_ms += record.head_ms
-        row.bytes_in += record.bytes_in
-        row.bytes_out += record.bytes_out
-        user = self._users.get(record.user) or self._user(record.user)
+            head.counts[bisect_left(_HEAD_BOUNDS_MS, head_ms)] += 1
+            head.sum_ms += head_ms
+        row.bytes_in += came
+        row.bytes_out += went
+        user = self._users.get(who) or self._user(who)
         user[0] += 1
-        tokens = record.tokens
-        if any(tokens):
-            user[1] += self._add_tokens(provider, record.model, tokens, record.cost)
-            if record.cost is None:
+        fresh, cache_read, cache_write_5m, cache_write_1h, output = tokens
+        used = fresh + cache_read + cache_write_5m + cache_write_1h + output
+        if used:
+            user[1] += used
+            of_model = self._spelled.get((provider, model)) or self._of_model(provider, model)
+            of_model[0] += fresh
+            of_model[1] += cache_read
+            of_model[2] += cache_write_5m
+            of_model[3] += cache_write_1h
+            of_model[4] += output
+            if cost is None:
                 row.unpriced += 1
-        if record.metering == "unmetered":
+            else:
+                of_model[5] += cost
+        if metering == "unmetered":
             row.unmetered += 1
-        elif record.metering == "partial":
+        elif metering == "partial":
             row.partial += 1
         if status == 429 and end == "refused":
             row.limited += 1
@@ -147,21 +159,6 @@ class Totals:
     def stranger(self, status: int) -> None:
         """Add a request without a known user: nobody's token came with it, or it could not be read."""
         self.strangers[status] = self.strangers.get(status, 0) + 1
-
-    def _add_tokens(self, provider: str, model: str, tokens: Tokens, cost: int | None) -> int:
-        label = self._labels.get((provider, model)) or self._label(provider, model)
-        row = self._models.get((provider, label))
-        if row is None:
-            row = self._models[provider, label] = [0] * 6
-        fresh, cache_read, cache_write_5m, cache_write_1h, output = tokens
-        row[0] += fresh
-        row[1] += cache_read
-        row[2] += cache_write_5m
-        row[3] += cache_write_1h
-        row[4] += output
-        if cost is not None:
-            row[5] += cost
-        return fresh + cache_read + cache_write_5m + cache_write_1h + output
 
     def _first_of(self, key: tuple[str, int, str]) -> None:
         """Count the first request of its kind, under its status or, where there are too many, under none."""
@@ -179,13 +176,14 @@ class Totals:
             name = OTHER
         return self._users.setdefault(name, [0, 0])
 
-    def _label(self, provider: str, model: str) -> str:
-        """Return the name under which this spelling of a model is counted."""
-        if len(self._labels) >= _MOST_SPELLINGS:
-            self._labels.clear()
+    def _of_model(self, provider: str, model: str) -> list[int]:
+        """Return what the model with this spelling is counted in."""
+        if len(self._spelled) >= _MOST_SPELLINGS:
+            self._spelled.clear()
         label = self._named(provider, model) or self._other_label(model or UNKNOWN)
-        self._labels[provider, model] = label
-        return label
+        row = self._models.setdefault((provider, label), [0] * 6)
+        self._spelled[provider, model] = row
+        return row
 
     def _other_label(self, model: str) -> str:
         if model not in self._others:

@@ -8,10 +8,12 @@ all is well again, and then how much was kept in memory meanwhile.
 
 Rule 3: what is too old is forgotten a little at a time, between rows that come in.
 
-Rule 4: a clock that jumps ahead must not empty the ledger. What is too old by a time that
-came suddenly is forgotten only when that time has been right for a day.
+Rule 4: a clock that is far ahead must not empty the ledger, whether it jumped or was wrong from
+the start. A time is believed where the ledger itself bears it out, with requests of the last
+day and of the day before; else what is too old by it is forgotten when it has held for a day.
 """
 
+import math
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from typing import Final
 from ai_mux.clock import Clock
 from ai_mux.errors import LedgerError
 from ai_mux.logs import Log
+from ai_mux.usage.page import moment
 from ai_mux.usage.store import UsageStore
 from ai_mux.usage.tally import Record
 
@@ -36,6 +39,9 @@ _FORGET_PAUSE_S: Final = 0.05
 # A suspended machine, too, looks like one whose clock has jumped.
 _JUMP_S: Final = 3600.0
 _DISTRUST_S: Final = 86400.0
+# The second day shows that the time is right also where a server with a wrong clock has written
+# rows and was started again, as happens when certificates fail.
+_DAYS_THAT_TELL: Final = 2
 
 
 class Writing:
@@ -76,7 +82,8 @@ class Writing:
         self._told: set[str] = set()
         self._wait_s = _FIRST_WAIT_S
         self._not_before = self._forget_at = clock.monotonic()
-        self._ahead_s = clock.time() - clock.monotonic()
+        self._ahead_s = -math.inf  # what the clock said before the start is not known: it may have jumped
+        self._forgotten = 0
         self.written = self.dropped = 0
         self.is_open = self.is_failing = self.distrusts = False
 
@@ -101,6 +108,7 @@ class Writing:
             waited = len(self._queue) + len(self._batch)
             if self._store is None:
                 self._store = self._open_store()
+            self._note_jumps(self._store, now)  # before rows of a wrong time speak for it
             self._write(self._store)
             if self.distrusts:
                 self.distrusts = False
@@ -146,23 +154,59 @@ class Writing:
         self._not_before = now + self._wait_s
         self._wait_s = min(2 * self._wait_s, _LAST_WAIT_S)
 
-    def _forget(self, store: UsageStore, now: float) -> float:
-        """Forget a little of what is too old, where it is time for that; return when it is again."""
-        ahead_s = self._clock.time() - now
-        if ahead_s - self._ahead_s > _JUMP_S:
+    def _note_jumps(self, store: UsageStore, now: float) -> None:
+        """Put forgetting off where the clock has jumped ahead to a time that nothing bears out."""
+        wall_s = self._clock.time()
+        ahead_s = wall_s - now
+        if ahead_s - self._ahead_s > _JUMP_S and (last_s := _last_before_gap(store, wall_s)) is not None:
             self._forget_at = now + _DISTRUST_S
+            if store.last_before(wall_s - self._keep_s()) is not None:
+                self._log.warning(
+                    "ledger.clock_doubted",
+                    problem="the clock is far ahead of the ledger's requests; what is too old by it is "
+                    "forgotten in 24 h, unless the clock is set back",
+                    clock=moment(wall_s),
+                    last_request=moment(last_s),
+                )
         # Small steps are how clocks are set right; they must not add up to a jump.
         self._ahead_s = ahead_s
+
+    def _forget(self, store: UsageStore, now: float) -> float:
+        """Forget a little of what is too old, where it is time for that; return when it is again."""
         if now >= self._forget_at:
-            more = store.forget_before(self._clock.time() - self._keep_s())
+            rows, more = store.forget_before(self._clock.time() - self._keep_s())
+            self._forgotten += rows
             self._forget_at = now + (_FORGET_PAUSE_S if more else _FORGET_EVERY_S)
+            if not more:
+                self._tell_forgotten()
         return self._forget_at - now
+
+    def _tell_forgotten(self) -> None:
+        """Log what was forgotten, once for all the steps that it took."""
+        if self._forgotten:
+            before_s = self._clock.time() - self._keep_s()
+            self._log.info("ledger.forgotten", rows=self._forgotten, before=moment(before_s))
+            self._forgotten = 0
 
     def close(self) -> None:
         """Let go of the store. The next step opens it again."""
+        self._tell_forgotten()
         store, self._store = self._store, None
         if store is not None:
             store.close()
+
+
+def _last_before_gap(store: UsageStore, wall_s: float) -> float | None:
+    """Return when the last request was, before a day without any that the time would have left behind it.
+
+    None where there is no such day: each of the last ones has requests, or none are older.
+    """
+    for day in range(_DAYS_THAT_TELL):
+        end_s = wall_s - day * _DISTRUST_S
+        last_s = store.last_before(end_s)
+        if last_s is not None and last_s < end_s - _DISTRUST_S:
+            return last_s
+    return None
 
 
 def _place(exc: BaseException) -> str:

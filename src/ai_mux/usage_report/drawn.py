@@ -1,26 +1,24 @@
 """A report as a person reads it at a terminal: tables, short figures, bars.
 
-The columns are fitted to the terminal (``layout``) before anything is drawn. Rich is given
-``Text`` and never a string, in which it would look for its markup.
+The columns are fitted to the terminal (``layout``) before anything is drawn.
 
 Rich is imported here and there, and nowhere else in this package: it takes as long as the ledger.
 """
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Final
 
-from rich import box
 from rich.cells import cell_len, chop_cells
-from rich.console import Console, JustifyMethod
+from rich.console import JustifyMethod
 from rich.table import Table as Drawing
 from rich.text import Text
 
 from ai_mux.logs.person import visible
+from ai_mux.terminal.page import GAP, Page
 from ai_mux.usage.store import Dimension, Sums
 from ai_mux.usage_report import Report
-from ai_mux.usage_report.layout import GAP, Figure, Layout, Line, fitted
+from ai_mux.usage_report.layout import Figure, Layout, Line, fitted
 from ai_mux.usage_report.notes import explanations, silence, title
 from ai_mux.usage_report.rows import TIMES, Table, shortened
 
@@ -32,20 +30,6 @@ _MOST_ROWS: Final = 500
 
 # Unicode's block elements, an eighth more each.
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
-# The lines of ``box.SIMPLE``, for terminals that have no others.
-_ASCII: Final = box.Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
-
-
-class _Page(io.StringIO):
-    """What is drawn on, with the terminal's encoding, by which Rich chooses its lines."""
-
-    def __init__(self, encoding: str) -> None:
-        super().__init__()
-        self._encoding = encoding
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._encoding
 
 
 def drawn(report: Report, *, width: int, colour: bool, encoding: str) -> str:
@@ -57,33 +41,23 @@ def drawn(report: Report, *, width: int, colour: bool, encoding: str) -> str:
         colour: Whether colours, bold and dim are welcome.
         encoding: The terminal's, such as ``utf-8``.
     """
-    page = _Page(encoding)
-    console = Console(
-        file=page,
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        no_color=not colour,
-        highlight=False,
-        legacy_windows=False,
-    )
+    page = Page(width=width, colour=colour, encoding=encoding)
     if report.is_empty:
-        console.print(Text(silence(report)))
-        return page.getvalue()
-    fancy = encoding.lower().startswith("utf")
-    console.print(Text(title(report), style="bold"))
+        page.say(silence(report))
+        return page.text()
+    page.say(title(report), "bold")
     bodies = [(table, _lines(table)) for table in _cut_short(report)]
-    heads = [Line(table.by, table.total) for table, _ in bodies]
+    heads = [Line(table.by, table.by, table.total, is_group=False) for table, _ in bodies]
     layout = fitted([*heads, *(line for _, lines in bodies for line in lines)], width)
     for number, (table, lines) in enumerate(bodies):
-        console.print()
+        page.skip()
         # The other tables of a survey have the same total.
         total = table.total if number == 0 else None
-        console.print(_drawing(table.by, lines, total, layout, fancy=fancy))
-    console.print()
+        page.draw(_drawing(table.by, lines, total, layout, page))
+    page.skip()
     for remark in [*explanations(report), *_further(report, [table for table, _ in bodies])]:
-        console.print(Text(remark, style="dim"))
-    return page.getvalue()
+        page.say(remark, "dim")
+    return page.text()
 
 
 def _cut_short(report: Report) -> Iterator[Table]:
@@ -111,6 +85,7 @@ def _further(report: Report, tables: Sequence[Table]) -> Iterator[str]:
 def _lines(table: Table) -> list[Line]:
     lines = [
         Line(
+            table.by,
             tuple(_named(dimension, name) for dimension, name in zip(table.by, group.key, strict=True)),
             group.sums,
         )
@@ -118,9 +93,8 @@ def _lines(table: Table) -> list[Line]:
     ]
     if table.left_out:
         is_early = table.by[0] in TIMES
-        rest = Line(
-            (f"{table.left_out:,} {'earlier' if is_early else 'others'}",), table.rest, is_group=False
-        )
+        what = f"{table.left_out:,} {'earlier' if is_early else 'others'}"
+        rest = Line(table.by, (what,), table.rest, is_group=False)
         lines.insert(0 if is_early else len(lines), rest)
     return lines
 
@@ -138,12 +112,12 @@ def _named(dimension: Dimension, name: str) -> str:
 
 
 def _drawing(
-    by: tuple[Dimension, ...], lines: Sequence[Line], total: Sums | None, layout: Layout, *, fancy: bool
+    by: tuple[Dimension, ...], lines: Sequence[Line], total: Sums | None, layout: Layout, page: Page
 ) -> Drawing:
     what, measure = _measure(lines)
     most = max((measure(line.sums) for line in lines if line.is_group), default=0)
     drawing = Drawing(
-        box=box.SIMPLE if fancy else _ASCII,
+        box=page.box,
         padding=(0, GAP - 1, 0, 0),  # the box has a blank between columns
         pad_edge=False,
         show_edge=False,
@@ -166,9 +140,9 @@ def _drawing(
         add(what, "", layout.bar)
     before: tuple[str, ...] = ()
     for line in lines:
-        bar = _bar(measure(line.sums), most, layout.bar, fancy=fancy) if line.is_group else ""
+        bar = _bar(measure(line.sums), most, layout.bar, fancy=page.fancy) if line.is_group else ""
         drawing.add_row(
-            *_names(line, before, layout.names, fancy=fancy),
+            *_names(line, before, layout.names, fancy=page.fancy),
             *_figures(line, layout.figures),
             *([Text(bar, style="cyan")] if layout.bar else []),
         )
@@ -191,7 +165,7 @@ def _figures(line: Line, figures: Iterable[Figure]) -> Iterator[Text]:
     for figure in figures:
         word = figure.cell(line.sums) if line.sums.requests else "-"
         # A nought is not worth a look.
-        is_dim = not line.is_group or word in {"0", "-", "$0.00"}
+        is_dim = not line.is_group or word in {"0", "-", "$0.00", "$0"}
         yield Text(word, "dim" if is_dim else figure.style)
 
 

@@ -24,8 +24,13 @@ _AT_ONCE: Final = 16 * 1024 * 1024
 # Into a decoder at once. Bodies may consist of thousands of members, each of which copies the rest.
 _SLICE: Final = 4096
 # zstandard's decoder takes no limit. Four bytes are a block of at most 128 KiB (RFC 8878, 3.1.1.2),
-# so that as many bytes make 16 MiB at the worst.
-_ZSTD_SLICE: Final = 512
+# so that as many bytes make 4 MiB at the worst.
+_ZSTD_SLICE: Final = 128
+# What leaves a guarded decoder at once. Of what others must wait for, a turn of the loop is kept short.
+_GUARDED_AT_ONCE: Final = 4 * 1024 * 1024
+# Conversations are packed 4 to 20 times, lines that repeat 75 times; what is smaller may be as it likes.
+_RATIO: Final = 128
+_FREE: Final = 1024 * 1024
 # RFC 9659: a decoder of this content coding need not, and ours will not, give it more memory.
 _ZSTD_WINDOW: Final = 8 * 1024 * 1024
 # Brotli's decoder may exceed its limit by as much again.
@@ -56,24 +61,28 @@ class _Stage(Protocol):
 class Decoder:
     """Undoes the codings of one body, however its bytes are cut."""
 
-    __slots__ = ("_broken", "_left", "_stages")
+    __slots__ = ("_at_once", "_broken", "_left", "_ratio", "_stages")
 
-    def __init__(self, stages: list[_Stage], limit: int) -> None:
+    def __init__(self, stages: list[_Stage], limit: int, *, guarded: bool) -> None:
         self._stages = stages
-        self._left = [limit] * len(stages)
+        self._left = [_FREE if guarded else limit] * len(stages)
+        self._ratio = _RATIO if guarded else 0
+        self._at_once = _GUARDED_AT_ONCE if guarded else _AT_ONCE
         self._broken = False
 
     def feed(self, data: bytes) -> bytes:
-        """Return what the next bytes stand for, at most 16 MiB, and in all no more than the limit.
+        """Return what the next bytes stand for: at most 16 MiB, of a guarded one 4 MiB.
 
         Raises:
             CodingError: They are broken, or stand for more. So does every later call.
         """
         if self._broken:
             raise CodingError("the body was broken before")
+        earned = self._ratio * len(data)
         try:
             for at, stage in enumerate(self._stages):
-                data = _decode(stage, data, min(self._left[at], _AT_ONCE))
+                self._left[at] += earned
+                data = _decode(stage, data, min(self._left[at], self._at_once))
                 self._left[at] -= len(data)
         except CodingError:
             self._broken = True
@@ -90,12 +99,14 @@ class Decoder:
             raise CodingError("the body ended before its coding did")
 
 
-def decoder(content_encoding: bytes, *, limit: int) -> Decoder | None:
+def decoder(content_encoding: bytes, *, limit: int = 0, guarded: bool = False) -> Decoder | None:
     """Return what undoes these codings, the last one first; None where there is nothing to undo.
 
     Args:
         content_encoding: The field's value; of repeated fields, joined by commas.
         limit: How many bytes may come out in all.
+        guarded: It is decided by what comes out, and others wait. Instead of the limit, what comes out
+            is bounded by what went in; and what could be undone in two ways is refused.
 
     Raises:
         CodingError: One of them is unknown, or there are too many.
@@ -108,7 +119,9 @@ def decoder(content_encoding: bytes, *, limit: int) -> Decoder | None:
         return None
     if len(names) > _MOST_CODINGS or not _STAGES.keys() >= set(names):
         raise CodingError("the body has a coding that is not known here")
-    return Decoder([_STAGES[name]() for name in reversed(names)], limit)
+    if guarded and b"deflate" in names:
+        raise CodingError("two different codings are called deflate; use gzip, br or zstd")
+    return Decoder([_STAGES[name]() for name in reversed(names)], limit, guarded=guarded)
 
 
 def _decode(stage: _Stage, data: bytes, room: int) -> bytes:

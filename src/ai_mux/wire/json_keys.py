@@ -26,12 +26,23 @@ class TopLevelStrings:
         listed: Those found so far in the array's objects.
     """
 
-    __slots__ = ("_array", "_folded", "_left", "_members", "_missing", "_wanted", "found", "listed")
+    __slots__ = (
+        "_array",
+        "_folded",
+        "_left",
+        "_members",
+        "_missing",
+        "_unwanted",
+        "_wanted",
+        "found",
+        "listed",
+    )
 
     def __init__(
         self,
         *wanted: str,
         optional: Iterable[str] = (),
+        unwanted: Iterable[str] = (),
         array: tuple[str, str] | None = None,
         within: int = _WITHIN,
     ) -> None:
@@ -40,17 +51,24 @@ class TopLevelStrings:
         Args:
             wanted: Keys that must be there, with a string each.
             optional: Keys that may be there, with a string each.
+            unwanted: Keys that must not be there, in whatever letters.
             array: Of a top-level array the key, and one that its objects may have, with a string or null.
             within: The wanted ones must be known when so many bytes were fed.
         """
         self._wanted = frozenset(wanted) | frozenset(optional)
         self._folded = frozenset(key.casefold() for key in self._wanted)
+        self._unwanted = frozenset(unwanted)
         self._array = array
         self._missing = set(wanted)
         self._left = within
         self._members = JsonMembers()
         self.found: dict[str, str] = {}
         self.listed: list[str] = []
+
+    @property
+    def marks(self) -> int:
+        """How many brackets and commas there were so far, outside of strings: what reading has cost."""
+        return self._members.marks
 
     def feed(self, data: bytes) -> None:
         """Read on.
@@ -91,6 +109,8 @@ class TopLevelStrings:
         if len(key) > NAME_CHARACTERS or _TWO_WAYS.search(key):
             _refuse("one of its keys could be read in two ways")
         folded = key.casefold()
+        if folded in self._unwanted:
+            _refuse(f'there is a "{folded}" in it')
         if folded not in self._folded:
             return
         if key not in self._wanted:

@@ -25,6 +25,8 @@ _LONG: Final = 127
 _EXTENDED: Final = {_SHORT: 2, _LONG: 8}  # the length follows in so many bytes
 _WHOLE_TEXT: Final = FINAL | TEXT
 _HEADER_BYTES: Final = 14
+_LEAST_MASKED: Final = 6
+_OPENING_BYTES: Final = 512  # Codex writes the type and the model into the first sixty
 # A length's first byte must not have this bit; decoders differ in what they make of it.
 _SIGN: Final = b"\x80"
 
@@ -67,13 +69,26 @@ class Piece(NamedTuple):
     @property
     def payload(self) -> bytes:
         """What of the frame's payload is among these bytes (RFC 6455, 5.3)."""
-        masked, key = self.masked, self.key
-        if not key or not masked:
-            return masked
-        turned = key[self.at % 4 :] + key[: self.at % 4]
-        size = len(masked)
-        stream = (turned * (size // 4 + 1))[:size]
-        return (int.from_bytes(masked, "little") ^ int.from_bytes(stream, "little")).to_bytes(size, "little")
+        if not self.key or not self.masked:
+            return self.masked
+        return _unmasked(self.masked, self.key[self.at % 4 :] + self.key[: self.at % 4])
+
+
+def whole_text(data: bytes) -> tuple[bytes, int] | None:
+    """Return the first 512 bytes of a client's message, and its length, if ``data`` is one in one frame."""
+    if len(data) < _LEAST_MASKED or data[0] != _WHOLE_TEXT or data[1] < _MASKED:
+        return None
+    header = _header_bytes(data[:2])
+    size = len(data) - header
+    if size != _payload_bytes(data[:header]):
+        return None
+    return _unmasked(data[header : header + _OPENING_BYTES], data[header - 4 : header]), size
+
+
+def _unmasked(masked: bytes, key: bytes) -> bytes:
+    size = len(masked)
+    stream = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(masked, "little") ^ int.from_bytes(stream, "little")).to_bytes(size, "little")
 
 
 class FrameCutter:
@@ -88,6 +103,11 @@ class FrameCutter:
         self._left = 0  # bytes of the frame's payload that are still to come
         self._at = 0  # bytes of it that have come
         self._sound = True
+
+    @property
+    def is_between(self) -> bool:
+        """No frame has begun that has not ended."""
+        return not self._left and not self._head
 
     def feed(self, data: bytes, most: int) -> tuple[list[Piece], bytes]:
         """Return at most so many pieces, and what is left of the bytes then. Joined, they are ``data``."""
