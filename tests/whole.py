@@ -1,7 +1,8 @@
 """A whole ai-mux in this process, from its configuration file to its sockets, and providers for it.
 
 When it is closed it asserts what must hold after every test whatsoever: no task or
-descriptor is left, no exception went astray, and no secret stands in the log.
+descriptor is left, no request counts as running, no exception went astray, and no secret
+stands in the log.
 """
 
 import asyncio
@@ -230,6 +231,7 @@ class Whole:
         loop = asyncio.get_running_loop()
         if self._app is not None:
             await self._app.stop()
+            assert self._app._server is None or self._app.server.accounting.limiter.running == 0
             mine = {asyncio.current_task()}
             await eventually(
                 lambda: not {task for task in asyncio.all_tasks() - self._tasks - mine if not task.done()},

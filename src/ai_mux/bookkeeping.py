@@ -128,7 +128,7 @@ class Bookkeeping:
             if audit is not None:
                 await asyncio.to_thread(audit.close)
         if _limits(config) != had:
-            self._restore_soon()  # for windows that are new
+            await asyncio.wait({self._restore_soon()}, timeout=_RESTORE_S)  # for windows that are new
 
     async def close(self) -> None:
         """Write what is left to be written, within limits."""

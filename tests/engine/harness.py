@@ -1,8 +1,8 @@
 """The engine under test: a real ``Server`` on a loopback socket, between raw wires.
 
 When a ``Gate`` is closed it asserts what must hold after every test whatsoever: no
-task, descriptor, connection or reserved byte is left, no exception went astray, and
-no credential stands in the log.
+task, descriptor, connection or reserved byte is left, no user's request counts as
+running, no exception went astray, and no credential stands in the log.
 """
 
 import asyncio
@@ -283,6 +283,7 @@ class Gate:
         await eventually(lambda: not self.server.pool._all, what="upstream connections are left")
         assert not self.server.connections
         assert self.reserved == 0
+        assert self.server.accounting.limiter.running == 0
         self._log.close()
         self._loop.set_exception_handler(None)
         # aiofastnet tells the loop, too, of a handshake that a stranger broke off, and of a

@@ -2,10 +2,14 @@
 
 import asyncio
 import socket
-import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
 
 import pytest
 from engine.harness import descriptors, none_left
+
+from ai_mux.proxy.engine import Engine
 
 
 @pytest.mark.parametrize(
@@ -14,11 +18,13 @@ from engine.harness import descriptors, none_left
         socket.socket,
         lambda: socket.socket(socket.AF_UNIX),
         lambda: socket.create_server(("127.0.0.1", 0)),
-        lambda: open(__file__, "rb"),  # noqa: PTH123, SIM115 - closed below
+        Path(__file__).open,
     ],
     ids=["a socket", "a unix socket", "a listener", "a file"],
 )
-async def test_what_is_left_is_named(monkeypatch, make):
+async def test_what_is_left_is_named(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], socket.socket | IO[str]]
+):
     monkeypatch.setattr("engine.wires.DEADLINE_S", 0.05)
     before = descriptors()
     if not before:
@@ -41,28 +47,20 @@ async def test_both_ends_of_a_connection_are_seen():
         assert len(descriptors()) - len(before) == (3 if before else 0)
 
 
-def test_a_loop_that_runs_again_with_other_numbers_for_its_own_sockets_leaves_nothing():
-    """A thread may take the numbers that they had between a fixture's run and the test's."""
-    seen = []
+@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+def test_a_loop_that_runs_again_with_other_sockets_of_its_own_leaves_nothing(name: str):
+    """A thread that opens a file between a fixture's run and the test's takes the numbers that they had."""
 
-    async def look() -> None:
-        if seen:
-            await none_left(seen[0])
-        else:
-            seen.append(descriptors())
+    async def look() -> dict[str, str]:
+        return descriptors()
 
-    for factory in _factories():
-        seen.clear()
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(look())
-            opened: list[object] = []
-            opener = threading.Thread(target=lambda: opened.append(_some()))
-            opener.start()
-            opener.join()
-            (some,) = opened
-            try:
-                # What took the numbers is closed in the next run, when the loop's have others.
-                runner.run(_close_then(some, look))
-            finally:
-                for one in some:
-                    one.close()
+    with asyncio.Runner(loop_factory=Engine(name)._new_loop) as runner:
+        before = runner.run(look())
+        taken = [Path(__file__).open("rb") for _ in range(4)]  # noqa: SIM115 - closed below
+
+        async def end() -> None:
+            for file in taken:
+                file.close()
+            await none_left(before)
+
+        runner.run(end())

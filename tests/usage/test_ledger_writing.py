@@ -262,13 +262,23 @@ def test_rows_that_the_code_cannot_cope_with_are_given_up_after_three_tries_and_
 # Forgetting
 
 
-def was_kept(rig, *days_ago, hours_ago=()) -> None:
-    """Have a server keep rows that are so old, one each, and end."""
+def was_kept(rig, *days_ago, hours_ago=(), wall_s=0.0, off_s=0.0) -> None:
+    """Have a server keep rows that are so old, one each, and end; then start it again.
+
+    Args:
+        rig: The server.
+        days_ago: How old rows are, in days.
+        hours_ago: The same in hours.
+        wall_s: How far somebody sets the clock ahead before the start.
+        off_s: For how long no server runs.
+    """
     ages_s = [*(DAY_S * days for days in days_ago), *(HOUR_S * hours for hours in hours_ago)]
     rig.writing.close()
     with closing(rig.open_store()) as store:
         store.append([row(at_s=rig.clock.time() - age_s) for age_s in ages_s])
     rig.log.lines.clear()
+    rig.clock.wall += wall_s
+    rig.clock.pass_s(off_s)
     rig.start()
 
 
@@ -288,8 +298,7 @@ def test_what_is_too_old_is_forgotten_at_the_start_and_then_every_hour(rig):
 
 
 def test_a_clock_that_is_far_ahead_at_the_start_empties_no_ledger_and_the_log_says_so(rig):
-    was_kept(rig, 300, 200, hours_ago=(30, 6))
-    rig.clock.wall += 2 * KEEP_S
+    was_kept(rig, 300, 200, hours_ago=(30, 6), wall_s=2 * KEEP_S)
     for _ in range(23):
         rig.put()
         rig.settle()
@@ -306,8 +315,7 @@ def test_a_clock_that_is_far_ahead_at_the_start_empties_no_ledger_and_the_log_sa
 
 
 def test_nor_does_it_when_it_is_started_again_after_rows_of_that_time(rig):
-    was_kept(rig, 300, 200, hours_ago=(30, 6))
-    rig.clock.wall += 2 * KEEP_S
+    was_kept(rig, 300, 200, hours_ago=(30, 6), wall_s=2 * KEEP_S)
     for _ in range(5):
         rig.put()
         rig.settle()
@@ -318,9 +326,16 @@ def test_nor_does_it_when_it_is_started_again_after_rows_of_that_time(rig):
     assert rig.kept() == 4 + 5
 
 
+def test_rows_that_wait_to_be_written_do_not_bear_out_the_time_that_they_have(rig):
+    rig.keep_s = DAY_S
+    was_kept(rig, hours_ago=(20, 6, 1), wall_s=1.5 * DAY_S)
+    rig.put()
+    rig.settle()
+    assert rig.kept() == 4
+
+
 def test_after_weeks_without_a_server_what_is_too_old_is_forgotten_after_a_day(rig):
-    was_kept(rig, 390, 385, hours_ago=(30, 6))
-    rig.clock.pass_s(21 * DAY_S)
+    was_kept(rig, 390, 385, hours_ago=(30, 6), off_s=21 * DAY_S)
     for _ in range(24):
         rig.settle()
         assert rig.kept() == 4
@@ -331,8 +346,7 @@ def test_after_weeks_without_a_server_what_is_too_old_is_forgotten_after_a_day(r
 
 
 def test_where_nothing_is_too_old_there_is_nothing_to_warn_of(rig):
-    was_kept(rig, 300)
-    rig.clock.pass_s(21 * DAY_S)
+    was_kept(rig, 300, off_s=21 * DAY_S)
     rig.settle()
     assert rig.log.lines == []
 

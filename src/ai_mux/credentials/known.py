@@ -118,7 +118,7 @@ class Known:
             )
         if held.credential.refresh is None:
             problem = "the provider refuses it, and it cannot be renewed"
-            self._notices.lasting("credential.refused", problem, self._issuer.login(self._place))
+            self._notices.lasting("credential.refused", problem, self.mend)
             raise self._unavailable(held, mono)
         if not self.outlook.may_try(mono, alive=False):
             raise self._unavailable(held, mono)
@@ -237,12 +237,12 @@ class Known:
     def unreadable(self, exc: BrokenCredential | StoreError) -> None:
         """Note that the file tells nothing."""
         self._file, self._problem = State.BROKEN, str(exc)
-        mend = self._issuer.login(self._place) if isinstance(exc, BrokenCredential) else str(exc)
+        mend = self.mend if isinstance(exc, BrokenCredential) else str(exc)
         self._notices.lasting("credential.broken", str(exc), mend, in_use=self.held is not None)
 
     def _without(self, state: State, problem: str) -> None:
         self._file, self._problem, self.outlook = state, problem, Outlook()
-        self._notices.lasting(f"credential.{state.value}", problem, self._issuer.login(self._place))
+        self._notices.lasting(f"credential.{state.value}", problem, self.mend)
 
     def _can_serve(self, held: Held) -> bool:
         if held.credential.api_key:  # somebody logged out of that
@@ -254,7 +254,7 @@ class Known:
         """Note that what cannot be renewed has ended, if it has."""
         if self.held is not None and self._state_of(self.held) is State.ENDED:
             problem = "its token has ended, and it cannot be renewed"
-            self._notices.lasting("credential.ended", problem, self._issuer.login(self._place))
+            self._notices.lasting("credential.ended", problem, self.mend)
 
     # What became of a renewal
 
@@ -266,7 +266,7 @@ class Known:
     def failed(self, outlook: Outlook) -> None:
         """Note an attempt that brought no access token."""
         self.outlook = outlook
-        problem, login = outlook.problem or "", self._issuer.login(self._place)
+        problem, login = outlook.problem or "", self.mend
         if outlook.refused:
             self._notices.lasting("credential.dead", problem, login)
         elif outlook.is_over:
@@ -294,4 +294,4 @@ class Known:
     def lost(self) -> None:
         """Note the worst: the program ends with a token that could not be saved."""
         problem = "the renewed token could not be saved before the end"
-        self._notices.lasting("credential.lost", problem, self._issuer.login(self._place))
+        self._notices.lasting("credential.lost", problem, self.mend)

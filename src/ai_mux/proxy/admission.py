@@ -76,7 +76,9 @@ def check_expiry(user: User, clock: Clock) -> None:
     """
     if user.expires_at is not None and clock.time() >= user.expires_at:
         until = _end(user.expires_at)
-        raise Unauthorized(f"This token has expired: it was valid until {until}. Ask the operator for another.")
+        raise Unauthorized(
+            f"This token has expired: it was valid until {until}. Ask the operator for another."
+        )
 
 
 def _end(expires_at: float) -> str:

@@ -54,9 +54,6 @@ class Page:
             force_terminal=colour,
             color_system="standard" if colour else None,
             no_color=not colour,
-            highlight=False,
-            markup=False,
-            emoji=False,
             legacy_windows=False,
         )
 
