@@ -247,7 +247,7 @@ class Server:
                 end=outcome,
                 remote=request.remote,
                 method=head.method.decode("latin-1"),
-                answer_bytes=getattr(meter, "size", None),
+                answer_bytes=None if meter is None else meter.size,
             )
         self.log.request(
             request_id=request.id,
