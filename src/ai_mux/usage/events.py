@@ -22,7 +22,7 @@ OPENAI_TELLING: Final = ENDS | {WINDOWS}
 
 _TYPE: Final = re.compile(rb'\s*+\{\s*+"type"\s*+:\s*+"([^"\\]*+)"')
 # How an event ends of which the response is the last member but for its number: some write it there.
-_RESPONSE_ENDS: Final = re.compile(rb'\}(\s*+(?:,\s*+"sequence_number"\s*+:\s*+[0-9]++\s*+)?+\}\s*+)\Z')
+_RESPONSE_ENDS: Final = re.compile(rb'\}(\s*+(?:,\s*+"sequence_number"\s*+:\s*+[0-9]++\s*+)?\}\s*+)\Z')
 _LAST_BYTES: Final = 128
 _TO_MODEL: Final = way_to(b'"model"', inside=b'"response"').match
 _OPENING_BYTES: Final = 64 * 1024  # the instructions stand before the model

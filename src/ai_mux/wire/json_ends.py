@@ -20,7 +20,8 @@ from typing import Final
 
 _PARSE: Final = json.JSONDecoder().raw_decode
 _BACKSLASH: Final = 0x5C
-_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+# No possessive groups: Python 3.11.2, which is Debian's, matches them wrongly. Nothing here backtracks far.
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 _SCALAR: Final = rb"(?:" + _STRING + rb"|[-+.0-9A-Za-z]++)"
 
 
@@ -58,6 +59,6 @@ def way_to(key: bytes, *, inside: bytes = b"") -> re.Pattern[bytes]:
     for step, value in ((inside, rb"\{\s*+"), (key, rb'"([^"\\]*+)"')):
         if step:
             name = re.escape(step)
-            over = rb"(?:(?!" + name + rb")" + _STRING + rb"\s*+:\s*+" + _SCALAR + rb"\s*+,\s*+)*+"
+            over = rb"(?:(?!" + name + rb")" + _STRING + rb"\s*+:\s*+" + _SCALAR + rb"\s*+,\s*+)*"
             way += over + name + rb"\s*+:\s*+" + value
     return re.compile(way, re.DOTALL)
