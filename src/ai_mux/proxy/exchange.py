@@ -153,11 +153,13 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         outcome = _refuse(request, client, server, InternalError())
     finally:
         request.end()
-        server.account(request, outcome, probe=probe)
-        if outcome in {"cut", "left"}:  # who half-closed may still read: no clean end
-            client.cut(reset=request.until_close)
-        else:
-            client.finish(keep=keep)
+        try:
+            server.account(request, outcome, probe=probe)
+        finally:  # whatever becomes of that, the client is not left waiting
+            if outcome in {"cut", "left"}:  # who half-closed may still read: no clean end
+                client.cut(reset=request.until_close)
+            else:
+                client.finish(keep=keep)
 
 
 def _answer_probe(request: Request, client: Client, server: "Server") -> bool:
