@@ -73,7 +73,9 @@ def _problems(sources: Sources, known: list[Credential], now_s: float) -> list[s
     found += [trouble for one in known if (trouble := _trouble(one, now_s)) is not None]
     ledger = sources.ledger
     if ledger is not None and ledger.is_failing:
-        found.append(f"ledger: cannot be written; {ledger.queued} rows wait in memory, the log says why, or the disk hangs")
+        found.append(
+            f"ledger: cannot be written; {ledger.queued} rows wait in memory, the log says why, or the disk hangs"
+        )
     if ledger is not None and ledger.dropped:
         found.append(f"ledger: {ledger.dropped} rows were lost since the start")
     return found
