@@ -139,7 +139,9 @@ async def test_a_ledger_that_cannot_be_written_is_a_problem(parts: Parts, tmp_pa
     said = document(parts.sources())
     parts.ledger.close(0.1)
     assert said["ledger"]["state"] == "failing"
-    assert said["problems"] == ["ledger: cannot be written; 1 rows wait in memory, the log says why, or the disk hangs"]
+    assert said["problems"] == [
+        "ledger: cannot be written; 1 rows wait in memory, see the log, or the disk hangs"
+    ]
     assert said["ready"] is True
 
 

@@ -74,7 +74,7 @@ def _problems(sources: Sources, known: list[Credential], now_s: float) -> list[s
     ledger = sources.ledger
     if ledger is not None and ledger.is_failing:
         found.append(
-            f"ledger: cannot be written; {ledger.queued} rows wait in memory, the log says why, or the disk hangs"
+            f"ledger: cannot be written; {ledger.queued} rows wait in memory, see the log, or the disk hangs"
         )
     if ledger is not None and ledger.dropped:
         found.append(f"ledger: {ledger.dropped} rows were lost since the start")
