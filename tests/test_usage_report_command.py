@@ -14,7 +14,7 @@ import pytest
 from fakes.rows import DAY_S, refused, row, unmetered, write
 from fakes.terminal import Terminal
 
-from ai_mux.bookkeeping import LEDGER
+from ai_mux.storage import LEDGER
 from ai_mux.storage.sqlite import SqliteStore
 
 AI_MUX = [sys.executable, "-m", "ai_mux"]

@@ -17,6 +17,7 @@ from ai_mux.limits import Limits
 from ai_mux.logs import Log
 from ai_mux.logs.audit import Audit
 from ai_mux.proxy.own_pages import OwnPages
+from ai_mux.storage import LEDGER
 from ai_mux.storage.sqlite import SqliteStore
 from ai_mux.usage.accounting import Accounting
 from ai_mux.usage.ledger import Ledger
@@ -28,7 +29,6 @@ from ai_mux.usage.totals import Totals
 from ai_mux.usage.windows import ProviderWindows
 from ai_mux.users import ANONYMOUS, User
 
-LEDGER: Final = "usage.sqlite"
 # So long a start waits for what users have spent already; what comes later is added then.
 _RESTORE_S: Final = 2.0
 # So long a stop waits for a disk that does not take the last rows.

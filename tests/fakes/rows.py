@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ai_mux.bookkeeping import LEDGER
+from ai_mux.storage import LEDGER
 from ai_mux.storage.sqlite import SqliteStore
 from ai_mux.usage.tally import NO_TOKENS, Metering, MicroUsd, Record, Tokens
 

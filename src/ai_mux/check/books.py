@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ai_mux.bookkeeping import LEDGER
 from ai_mux.config import Config
 from ai_mux.errors import LedgerError
 from ai_mux.limits import NO_LIMITS, Limits
+from ai_mux.storage import LEDGER
 from ai_mux.storage.inspect import Finding, Level
 from ai_mux.storage.sqlite_reading import open_for_reading
 

@@ -7,13 +7,14 @@ from contextlib import closing
 from enum import Enum
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Final, TextIO
+from typing import TextIO
 
 import click
 
 from ai_mux.config import Config
 from ai_mux.errors import AiMuxError, LedgerError
 from ai_mux.logs.log import wants_colour
+from ai_mux.storage import LEDGER
 from ai_mux.storage.refusals import owner
 from ai_mux.storage.sqlite_reading import open_for_reading
 from ai_mux.usage.store import Dimension
@@ -21,8 +22,6 @@ from ai_mux.usage_report import DIMENSIONS, Asked, Report, gather
 from ai_mux.usage_report.columns import columns
 from ai_mux.usage_report.documents import as_csv, as_json
 from ai_mux.usage_report.period import stretch
-
-_FILE: Final = "usage.sqlite"
 
 
 class Form(Enum):
@@ -91,7 +90,7 @@ def show(
         LedgerError: There is no ledger, it cannot be read, or nothing is in it.
         AiMuxError: It cannot be printed.
     """
-    path = config.state_dir / _FILE
+    path = config.state_dir / LEDGER
     _check_place(path, config)
     with closing(open_for_reading(path)) as ledger:
         report = gather(ledger, wanted, now_s=now_s)
