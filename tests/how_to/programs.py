@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 _START_LIMIT_S: Final = 20
-_STOP_LIMIT_S: Final = 30  # ai-mux's shutdown_timeout is 10 s by default
+_STOP_LIMIT_S: Final = 15  # ai-mux's shutdown_timeout is 10 s by default
+_STOP_SIGNALS: Final = 3
 
 
 @contextlib.asynccontextmanager
@@ -45,15 +46,22 @@ async def started(
                 await asyncio.sleep(0.02)
         yield program
     finally:
+        await _stop(program)
+    assert program.returncode == 0, f"ended with {program.returncode}: {_said(log)}"
+
+
+async def _stop(program: Process) -> None:
+    # Asked again, because nginx without a master looks for a signal first and then waits for events:
+    # one that comes between the two is not noticed until something else happens.
+    for _ in range(_STOP_SIGNALS):
         if program.returncode is None:
             program.terminate()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_LIMIT_S):
                 await program.wait()
-        except TimeoutError:
-            program.kill()
-            await program.wait()
-    assert program.returncode == 0, _said(log)
+            return
+    program.kill()
+    await program.wait()
 
 
 def _said(log: Path) -> str:
