@@ -57,6 +57,7 @@ class _Answer:
         self._upstream = UpstreamConnection(_ORIGIN, _CLOCK)
         self._client = _Client()
         self._meter: Meter | None = None
+        self._asked = b""
         self.hear = self._upstream.data_received
 
     def begin(self, raw: bytes, asked: bytes | None) -> None:
@@ -70,18 +71,24 @@ class _Answer:
             head = ended.value
         self._meter = None
         if asked is not None:
-            asked_model(asked)
+            self._asked = asked
             self._meter = meter_for(
                 Dialect.ANTHROPIC,
-                content_type=head.fields.get(b"content-type", b""),
-                content_encoding=head.fields.get(b"content-encoding", b""),
+                content_type=head.value(b"content-type") or b"",
+                content_encoding=head.listed(b"content-encoding"),
             )
         upstream.relay(head.raw, decode=False, meter=self._meter)
+        if asked is not None and not upstream.has_ended:  # as in ``proxy.exchange``
+            asked_model(asked)
 
     def end(self) -> None:
         """Learn what it used."""
-        if self._meter is not None and self._meter.close(whole=True).metering != "whole":
-            raise AssertionError("the meter has not read what it was shown")
+        if self._meter is not None:
+            reading = self._meter.close(whole=True)
+            if reading.metering != "whole":
+                raise AssertionError("the meter has not read what it was shown")
+            if reading.model is None:
+                asked_model(self._asked)
 
 
 def small(n: int) -> float:

@@ -181,6 +181,18 @@ def test_the_level_can_change_while_it_runs():
     assert [(line["level"], line["event"]) for line in paper.lines] == [("debug", "after")]
 
 
+@pytest.mark.parametrize(
+    ("past_s", "shown"), [(0.0, "000"), (0.0078125, "007"), (0.0625, "062"), (0.9990234375, "999")]
+)
+def test_milliseconds_have_three_digits(past_s, shown):
+    paper = Paper()
+    log = Log(level="info", write=paper, clock=StoppedClock(1_800_000_000 + past_s))
+    a_request(log)
+    log.info("other")
+    log.close()
+    assert [line["ts"] for line in paper.lines] == [f"2027-01-15T08:00:00.{shown}Z"] * 2
+
+
 def test_times_follow_the_clock_across_seconds():
     paper, clock = Paper(), StoppedClock(NOON)
     log = Log(level="info", write=paper, clock=clock)

@@ -74,6 +74,18 @@ def test_a_bucket_counts_what_took_at_most_so_long(durations_ms):
             assert abs(sum_s - sum(durations_ms) / 1000) < 1e-6 * max(1.0, sum_s)
 
 
+def test_thousands_of_durations_fall_into_their_buckets_whenever_somebody_looks():
+    totals, durations_ms = Totals(), []
+    for number in range(3000):
+        durations_ms.append(number * 401 % 1000 * 700.0)
+        totals.add(record(head_ms=durations_ms[-1], total_ms=durations_ms[-1]), "done")
+        if number % 700 == 0:
+            row = dict(totals.providers())["claude"]
+            for durations, bounds_ms in ((row.head, HEAD_BOUNDS_MS), (row.total, TOTAL_BOUNDS_MS)):
+                counts = [count for _, count in durations.cumulative()[0]]
+                assert counts == [sum(ms <= bound for ms in durations_ms) for bound in (*bounds_ms, 1e9)]
+
+
 def test_a_request_that_got_no_head_has_a_duration_all_the_same():
     totals = Totals()
     totals.add(record(status=0, head_ms=None, total_ms=70.0), "left")

@@ -193,6 +193,22 @@ async def test_the_model_is_the_requests_where_the_response_does_not_say(gate: G
     assert (one.model, one.status, one.metering, one.tokens) == ("claude-made-up-9", 529, "none", NO_TOKENS)
 
 
+@pytest.mark.parametrize("is_there_at_once", [True, False])
+async def test_the_model_is_the_requests_where_an_answer_does_not_name_it(gate: Gate, is_there_at_once: bool):
+    answer = ok(json.dumps({"id": "msg_1", "usage": usage(USED)}).encode(), JSON)
+    head = answer.index(b"\r\n\r\n") + 4
+    packed = zstandard.ZstdCompressor().compress(b'{"model":"made-up-7"}')
+    client, provider = await gate.ask(post(packed, fields=b"Content-Encoding: zstd\r\n"))
+    await provider.message()
+    if not is_there_at_once:
+        await provider.send(answer[:head])
+        await client.until(b"\r\n\r\n")
+        answer = answer[head:]
+    await provider.send(answer)
+    one = await row(gate)
+    assert (one.model, one.metering, one.tokens) == ("made-up-7", "whole", USED)
+
+
 # What cannot be read
 
 

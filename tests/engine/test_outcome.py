@@ -65,6 +65,15 @@ async def test_an_error_of_ours(gate: Gate, asked: bytes, status: int):
     assert await _end(gate) == (status, "refused")
 
 
+async def test_a_provider_that_is_not_there_is_named_all_the_same(gate: Gate):
+    gate.upstream.refuse_connections()
+    client = await gate.client()
+    await client.send(post())
+    await client.message()
+    assert await _end(gate) == (502, "refused")
+    assert any(b'"upstream":"127.0.0.1"' in line for line in gate.lines)
+
+
 async def test_an_error_of_ours_in_the_providers_place(gate: Gate):
     client, provider = await gate.ask(post())
     await provider.message()

@@ -58,7 +58,7 @@ def ask(accounting: Accounting, reading: Reading, *, user: User = ALICE, **more:
         "total_ms": 2.0,
         "end": "done",
         "remote": "127.0.0.1",
-        "method": "POST",
+        "method": b"POST",
     }
     accounting.enter(**(facts | more))  # type: ignore[arg-type]
 
@@ -99,6 +99,19 @@ def test_an_unread_answer_counts_no_less_than_the_largest_before(accounting):
     assert used(accounting, "tokens") == 10_000
     with pytest.raises(LimitReached):
         accounting.begin(ALICE)
+
+
+def test_an_unread_answer_costs_no_less_than_the_dearest_before(accounting):
+    ask(accounting, Reading(Tokens(output=5000), "whole", MODEL))
+    ask(accounting, UNMETERED, bytes_out=0)
+    assert used(accounting, "cost") == 2 * 5000 * 15
+
+
+def test_a_path_is_kept_as_far_as_it_may_be_long(accounting, rows):
+    ask(accounting, NOTHING_READ, path="/claude/" + "x" * 247)
+    ask(accounting, NOTHING_READ, path="/claude/" + "x" * 248)
+    ask(accounting, NOTHING_READ, path="/claude/" + "x" * 249)
+    assert [len(one.path) for one in rows.records] == [255, 256, 256]
 
 
 def test_an_error_counts_for_nothing(accounting):

@@ -32,9 +32,9 @@ def test_the_documentation_says_what_is_said():
         at_once(32, 32, implied=True),
         spoken_for(MILLIONS, 3),
     ]
-    (documented,) = documents.blocks("text", document="docs/limits.md")
+    (documented,) = documents.blocks("text", document="docs/reference/limits.md")
     assert [one.public_message for one in told] == documented.splitlines()
-    text = (documents.ROOT / "docs/limits.md").read_text()
+    text = (documents.ROOT / "docs/reference/limits.md").read_text()
     assert f"may run {IMPLIED_CONCURRENT} requests at once" in text
 
 

@@ -18,7 +18,7 @@ from ai_mux.usage.tally import MicroUsd, Tokens
 from ai_mux.usage.windows import ProviderWindows
 from ai_mux.users import User
 
-DOCUMENT = (ROOT / "docs" / "usage.md").read_text()
+DOCUMENT = (ROOT / "docs" / "reference" / "usage.md").read_text()
 
 PER_MINUTE = Rule(quantity=Quantity.REQUESTS, amount=60, window_s=60, text="60/min")
 PER_DAY = Rule(quantity=Quantity.TOKENS, amount=5_000_000, window_s=DAY_S, text="5M/day")

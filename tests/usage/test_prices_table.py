@@ -13,7 +13,7 @@ from ai_mux.usage.tally import Tokens
 
 MODELS = table().models
 PRICES = [(model, price) for model in MODELS for price in model.prices]
-DOCUMENT = (ROOT / "docs/prices.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs/reference/prices.md").read_text(encoding="utf-8")
 
 
 def shown(rate: Decimal | None) -> str:

@@ -631,3 +631,12 @@ def test_what_is_remembered_of_requests_has_an_end():
             names.learn(parse_request(raw, names).shape)
         rules.apply(parse_request(raw, names), b"/x")
     assert len(rules._edits) <= 64
+
+
+def test_nothing_is_remembered_of_what_is_not_met_again():
+    """Whoever sends ever new heads does not displace what is known of the others'."""
+    rules = RequestRules(host=b"up.example", configured={}, changes=Changes())
+    names = FieldNames(rules.notable)
+    for n in range(3):
+        rules.apply(parse_request(b"POST /x HTTP/1.1\r\nHost: h\r\nName-%d: v\r\n\r\n" % n, names), b"/x")
+    assert not rules._edits

@@ -193,6 +193,22 @@ def test_the_target_is_split_and_never_decoded(host, target, path, query):
     assert (head.target, head.path, head.query) == (target, path, query)
 
 
+def test_a_request_line_that_was_met_before_is_judged_by_this_request_s_host():
+    line = b"GET http://mux.example/x?y HTTP/1.1"
+    for _ in range(2):
+        head = read(request(b"Host: mux.example", line=line))
+        assert (head.target, head.path, head.query) == (b"http://mux.example/x?y", b"/x", b"?y")
+        with pytest.raises(BadRequest, match="differ"):
+            read(request(b"Host: other.example", line=line))
+
+
+@pytest.mark.parametrize("target", [b"/" + b"p" * 300 + b"?q", b"/p?" + b"q" * 300])
+def test_a_long_request_line_is_read_like_a_short_one(target):
+    for _ in range(2):
+        head = read(with_host(line=b"GET " + target + b" HTTP/1.0"))
+        assert (head.method, head.path + head.query, head.http10) == (b"GET", target, True)
+
+
 @pytest.mark.parametrize(
     ("version", "fields", "keep"),
     [

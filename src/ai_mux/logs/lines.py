@@ -21,7 +21,6 @@ from ai_mux.logs.values import LONGEST_PATH, cut, plain
 # an error of ours; by leaving (or no longer reading) before; or cut, by its provider, a deadline or our stop.
 Outcome = Literal["done", "refused", "left", "cut"]
 
-REQUEST_EVENT: Final = "request.done"
 # The names and the order of a request's line, in this one place.
 REQUEST_FIELDS: Final = (
     "ts",
@@ -41,10 +40,13 @@ REQUEST_FIELDS: Final = (
     "upstream",
     "end",
 )
+# Each NUL is room for a value. Filling and joining takes half the time of formatting.
 _TEMPLATE: Final = (
-    '{{"{}":"%s.%03dZ","{}":"%s","{}":"%s","{}":%s,"{}":%s,"{}":%s,"{}":%s,"{}":%s,"{}":%s,'
-    '"{}":%s,"{}":%d,"{}":%d,"{}":%s,"{}":%.1f,"{}":%s,"{}":"%s"}}\n'.format(*REQUEST_FIELDS)
+    '{{"{}":"\0.\0Z","{}":"\0","{}":"request.done","{}":\0,"{}":\0,"{}":\0,"{}":\0,"{}":\0,"{}":\0,'
+    '"{}":\0,"{}":\0,"{}":\0,"{}":\0,"{}":\0,"{}":\0,"{}":"\0"}}\n'.format(*REQUEST_FIELDS)
 )
+_PIECES: Final = [piece for constant in _TEMPLATE.split("\0") for piece in (constant, "")][:-1]
+_MILLISECONDS: Final = tuple(f"{ms:03d}" for ms in range(1000))
 
 # Paths, users and addresses come back again and again. What is remembered is
 # bounded in number and length, for most of it is chosen by clients.
@@ -58,9 +60,8 @@ class Form(Protocol):
     def event(self, now_s: float, level: str, event: str, fields: Mapping[str, object]) -> bytes:
         """Return the line of any event but a request's end."""
 
-    def request(
+    def request(  # noqa: PLR0917 - by their places, which is cheaper, on the way of every request
         self,
-        *,
         now_s: float,
         level: str,
         request_id: str,
@@ -102,9 +103,8 @@ class JsonForm:
         parts += [f"{_escaped(_own(name))}:{_json(value)}" for name, value in fields.items()]
         return (",".join(parts) + "}\n").encode("ascii")
 
-    def request(
+    def request(  # noqa: PLR0917 - by their places, which is cheaper, on the way of every request
         self,
-        *,
         now_s: float,
         level: str,
         request_id: str,
@@ -124,26 +124,26 @@ class JsonForm:
         """Return the fields of ``REQUEST_FIELDS``; what is not known is null."""
         second = int(now_s)
         known, text, raw = self._second, self._texts, self._bytes
-        line = _TEMPLATE % (
+        pieces = _PIECES.copy()
+        pieces[1::2] = (
             known[1] if known[0] == second else self._seconds(second),
-            (now_s - second) * 1000,
+            _MILLISECONDS[int((now_s - second) * 1000)],
             level,
-            REQUEST_EVENT,
             _escaped(request_id),
             text.get(remote) or self._text(remote),
             raw.get(method) or self._raw(method),
             raw.get(path) or self._raw(path),
             text.get(user) or self._text(user),
             text.get(provider) or self._text(provider),
-            "null" if status is None else status,
-            bytes_in,
-            bytes_out,
+            "null" if status is None else str(status),
+            str(bytes_in),
+            str(bytes_out),
             "null" if head_ms is None else f"{head_ms:.1f}",
-            total_ms,
+            f"{total_ms:.1f}",
             text.get(upstream) or self._text(upstream),
             end,
         )
-        return line.encode("ascii")
+        return "".join(pieces).encode("ascii")
 
     def _seconds(self, second: int) -> str:
         known = self._second

@@ -31,9 +31,8 @@ class PersonForm:
         values = "  ".join(self._dim(f"{visible(name)}=") + _word(value) for name, value in fields.items())
         return self._line(now_s, level, f"{visible(event):<24}  {values}".rstrip())
 
-    def request(
+    def request(  # noqa: PLR0917 - see ``lines.Form``
         self,
-        *,
         now_s: float,
         level: str,
         request_id: str,

@@ -57,14 +57,15 @@ def identify(head: RequestHead, gateway: Gateway, clock: Clock) -> User:
         Unauthorized: Users are configured, and none has this token, or not any more.
         Forbidden: No users are configured, and a web page may have sent this.
     """
-    if not gateway.users:
+    if gateway.is_open:
         _refuse_web_pages(head, gateway)
         return gateway.anonymous
     token = presented_token(head)
     user = gateway.users.find(token) if token else None
     if user is None:
         raise Unauthorized
-    check_expiry(user, clock)
+    if user.expires_at is not None:
+        check_expiry(user, clock)
     return user
 
 
@@ -111,7 +112,7 @@ def still_admitted(
         gateway: What the configuration decides now.
     """
     if digest is None:
-        user = None if gateway.users else gateway.anonymous
+        user = gateway.anonymous if gateway.is_open else None
     else:
         user = gateway.users.with_digest(digest)
     if user is None:
@@ -125,9 +126,9 @@ def still_admitted(
 
 def presented_token(head: RequestHead) -> bytes | None:
     """Return the token that the request carries, or None."""
-    authorization = head.fields.get(b"authorization")
+    authorization = head.value(b"authorization")
     if authorization is None:
-        return head.fields.get(b"x-api-key")
+        return head.value(b"x-api-key")
     if authorization[:7].lower() != _SCHEME:
         return None
     return authorization[7:].strip(b" ")
@@ -142,9 +143,9 @@ def admit(head: RequestHead, gateway: Gateway) -> Admitted:
     found = gateway.admitted.get((head.method, head.path))
     if (
         found is None
-        or found.destination is not found.route.destination
+        or found.destination.api_key is not found.route.tokens.is_api_key
         or head.upgrade
-        or b"#" in head.query
+        or head.query.find(b"#") >= 0  # ``in`` would try first whether it is given a number
     ):
         found = _find(head, gateway)
     if head.length > gateway.max_body_size:
@@ -172,7 +173,13 @@ def _find(head: RequestHead, gateway: Gateway) -> Admitted:
         raise BadRequest(reason)
     _check_path(route.name, destination.paths, method, rest, upgrade=head.upgrade)
     free = not head.upgrade and (method in _ASKS_NOTHING or backend.is_free(rest))
-    admitted = Admitted(route, destination, destination.target(rest), free)
+    admitted = Admitted(
+        route=route,
+        destination=destination,
+        target=destination.target(rest),
+        free=free,
+        dialect=gateway.dialect(path),
+    )
     if not head.upgrade and len(path) <= _REMEMBERED_BYTES:
         if len(gateway.admitted) >= _REMEMBERED:
             gateway.admitted.clear()
@@ -206,7 +213,7 @@ def _closed(provider: str, path: bytes) -> Forbidden:
 
 def _refuse_web_pages(head: RequestHead, gateway: Gateway) -> None:
     """Without users a browser's page could use the gateway; neither it nor DNS rebinding may."""
-    if b"origin" in head.fields:
+    if head.value(b"origin") is not None:
         raise Forbidden("Requests from web pages are refused while no users are configured.")
-    if gateway.guards_loopback and not is_local_name(head.fields[b"host"].decode("latin-1")):
+    if gateway.guards_loopback and not is_local_name((head.value(b"host") or b"").decode("latin-1")):
         raise Forbidden("The Host must be a loopback name or an IP address while no users are configured.")

@@ -73,11 +73,11 @@ class ClientConnection(Receiver):
     """
 
     __slots__ = (
-        "_authenticated",
         "_backlog",
         "_buffer",
         "_deadline",
         "_discarded",
+        "_patience_s",
         "_quiet_since",
         "_read_paused",
         "_request",
@@ -97,10 +97,10 @@ class ClientConnection(Receiver):
         self._request: Request | None = None
         self._turn: Turn | None = None
         self._tunnel: Tunnel | None = None
-        self._authenticated = False
         self._backlog = Backlog()
         self._deadline = NEVER
         self._discarded = 0
+        self._patience_s = IDLE_STRANGER_S  # how long it may rest between two requests
         self._quiet_since = 0.0
         self._read_paused = False
         self._seen = False
@@ -125,7 +125,10 @@ class ClientConnection(Receiver):
         """Take bytes of a head, a body, or a request that must wait."""
         self._seen = True
         request = self._request
-        if self.state is _QUEUED or (request is not None and request.upload.complete):
+        if self.state is _HEAD:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._next_request()
+        elif self.state is _QUEUED or (request is not None and request.upload.complete):
             self._buffer += data
             if len(self._buffer) > REQUEST_HEAD_BYTES:
                 self._pause_reading()
@@ -145,9 +148,6 @@ class ClientConnection(Receiver):
                 self._pause_reading()
             elif upload.is_crumbled:
                 self._breathe()
-        elif self.state is _HEAD:
-            self._buffer = self._buffer + data if self._buffer else data
-            self._next_request()
         else:
             self._discarded += len(data)
             if self._discarded > LINGER_BYTES:
@@ -210,18 +210,13 @@ class ClientConnection(Receiver):
             self._buffer = buffer
             self.refuse_unread(error)
             return
-        upload = Upload(head.length, limit=gateway.max_body_size, budget=server.budget)
-        request = Request(
-            head=head,
-            upload=upload,
-            gateway=gateway,
-            remote=self.remote,
-            request_id=server.ids.next(),
-            started=server.clock.monotonic(),
-        )
+        # By their places: each keyword of a call that makes an object costs as much as a call.
+        upload = Upload(head.length, gateway.max_body_size, server.budget)
+        now = server.clock.monotonic()
+        request = Request(head, upload, gateway, self.remote, server.ids.next(), now)
         self.state = _BUSY
         self._deadline = NEVER
-        self._quiet_since = request.started
+        self._quiet_since = now
         self._request = request
         rest = buffer[end + 4 :]
         self._buffer = b""
@@ -230,9 +225,9 @@ class ClientConnection(Receiver):
                 self._buffer = rest if upload.complete else upload.feed(rest)
             except RequestError as error:
                 request.refusal = error
-        if upload.is_full:
+        if not upload.replayable and upload.is_full:
             self._pause_reading()
-        else:
+        elif self._read_paused:
             self._resume_reading()
         self._turn = turn = Turn(exchange(request, self, server))
         turn.start()
@@ -267,9 +262,10 @@ class ClientConnection(Receiver):
 
     def authenticated(self) -> None:
         """Note that this client may rest for longer between requests."""
-        self._authenticated = True
-        if self._request is not None:
-            self._request.gateway.names.learn(self._request.head.shape)
+        self._patience_s = IDLE_S
+        request = self._request
+        if request is not None and not request.head.shape.is_learnt:
+            request.gateway.names.learn(request.head.shape)
 
     def pause_upload(self) -> None:
         """Read no more of the request's body: the provider does not keep up."""
@@ -277,7 +273,8 @@ class ClientConnection(Receiver):
 
     def resume_upload(self) -> None:
         """Go on reading the request's body."""
-        self._resume_reading()
+        if self._read_paused:
+            self._resume_reading()
 
     def switch(self, tunnel: Tunnel) -> bytes:
         """Be one end of a tunnel from now on. Return what the client has sent on already."""
@@ -306,7 +303,8 @@ class ClientConnection(Receiver):
             self._server.loop.call_soon(self._go_on)
             return
         self.state = _HEAD
-        self._resume_reading()
+        if self._read_paused:
+            self._resume_reading()
         if self._server.draining:
             self._close(unread=False)
 
@@ -357,11 +355,6 @@ class ClientConnection(Receiver):
         self._deadline = self._server.clock.monotonic() + WRITE_STALL_S  # also for a client that is behind
 
     # Keeping time
-
-    @property
-    def _patience_s(self) -> float:
-        """How long this client may rest between two requests."""
-        return IDLE_S if self._authenticated else IDLE_STRANGER_S
 
     def _pause_reading(self) -> None:
         if not self._read_paused and not self.transport.is_closing():

@@ -8,9 +8,8 @@ below it (``upload``, ``upstream``) while it waits.
 import asyncio
 import re
 import traceback
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from ai_mux.credentials.credential import Credential
 from ai_mux.errors import (
@@ -27,7 +26,7 @@ from ai_mux.proxy.admission import admit, check_provider, identify, is_probe, pr
 from ai_mux.proxy.conversation import Conversation
 from ai_mux.proxy.models import ModelScan, check_place
 from ai_mux.proxy.request import Request
-from ai_mux.proxy.routes import USAGE, Admitted, Gateway, prefix_of
+from ai_mux.proxy.routes import USAGE, Admitted, Gateway, Origin, prefix_of
 from ai_mux.proxy.tunnel import Tunnel
 from ai_mux.proxy.upstream import Downstream, UpstreamConnection
 from ai_mux.secret import Secret
@@ -36,6 +35,7 @@ from ai_mux.users import User, digest_of
 from ai_mux.wire.answers import answer, error_answer
 from ai_mux.wire.headers import respond
 from ai_mux.wire.http1 import CHUNKED, HEAD_END, UNTIL_CLOSE, RequestHead, ResponseHead
+from ai_mux.wire.memory import Memory, up_to
 from ai_mux.wire.websocket import check_handshake, check_switch
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
     keep = probe = False
     outcome: Outcome = "done"
     try:
-        probe = is_probe(request.head, request.gateway)
-        if probe:
+        if request.head.path in request.gateway.open_to_all and is_probe(request.head, request.gateway):
+            probe = True
             keep = _answer_probe(request, client, server)
             return
         if server.log.is_debug:
@@ -101,24 +101,31 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
             return
         admitted = request.admitted = admit(request.head, request.gateway)  # may it go there?
         request.provider = admitted.route.name
-        _check_beginning(request)
+        if request.refusal is not None:  # of the body's first bytes, which came with the head
+            _end_with(request.refusal)
         _begin_account(request, server, user, admitted)  # and is there something left for it?
         if user.models is not None:
             await _examine(request, client, admitted, user.models)
-        _check_running(server)
+        if server.draining:
+            _end_with(Unavailable("This server is stopping. Try again.", retry_after_s=1))
         tokens = admitted.route.tokens
         credential = tokens.fresh()
         if credential is None:
             credential = await server.aside(tokens.renewed())
             admitted = _admit_with(credential, admitted, request)
-        _invite(request, client)
-        upstream = await _send(request, client, server, admitted, credential)
+        if not request.upload.received:
+            _invite(request, client)
+        origin = admitted.destination.origin
+        upstream = server.pool.take(origin) or await _connected(request, server, origin)
+        _send(request, client, upstream, admitted, credential)
         response = await upstream.head()
         request.unanswered = False
         if response.status == 401:
             credential = await _renewed(request, client, server, admitted, credential.access)
             admitted = _admit_with(credential, admitted, request)
-            upstream = await _send(request, client, server, admitted, credential)
+            origin = admitted.destination.origin
+            upstream = server.pool.take(origin) or await _connected(request, server, origin)
+            _send(request, client, upstream, admitted, credential)
             response = await upstream.head()
             request.unanswered = False
             _check_accepted(request, response, server)
@@ -129,7 +136,8 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
             outcome = await _tunnel(request, client, server, response, upstream)
             return
         keep = _begin_answer(request, client, server, response, upstream)
-        await upstream.completed()  # the bytes flow by callbacks below
+        if not upstream.has_ended:
+            await upstream.completed()  # the bytes flow by callbacks below
         request.sent = upstream.relayed
         request.upstream = None
         server.pool.give_back(upstream)
@@ -190,14 +198,8 @@ async def _answer_usage(request: Request, client: Client, server: "Server", user
     return keep
 
 
-def _check_beginning(request: Request) -> None:
-    if request.refusal is not None:  # the body's first bytes, which came with the head
-        raise request.refusal
-
-
-def _check_running(server: "Server") -> None:
-    if server.draining:
-        raise Unavailable("This server is stopping. Try again.", retry_after_s=1)
+def _end_with(error: RequestError) -> NoReturn:
+    raise error
 
 
 def _begin_account(request: Request, server: "Server", user: User, admitted: Admitted) -> None:
@@ -208,7 +210,8 @@ def _begin_account(request: Request, server: "Server", user: User, admitted: Adm
         LimitReached: Not now.
         UpgradeRequired, BadRequest: A WebSocket's handshake that cannot be relayed.
     """
-    check_provider(user, admitted.route.name)
+    if user.providers is not None:
+        check_provider(user, admitted.route.name)
     if request.head.upgrade:
         server.accounting.check(user)  # each response in it is counted by itself
         check_handshake(request.head)
@@ -254,18 +257,25 @@ def _invite(request: Request, client: Client) -> None:
         client.invite()
 
 
-async def _send(
-    request: Request, client: Client, server: "Server", admitted: Admitted, credential: Credential
-) -> UpstreamConnection:
+async def _connected(request: Request, server: "Server", origin: Origin) -> UpstreamConnection:
+    """Open a connection for this request."""
+    request.host = origin.host
+    upstream = await server.aside(server.pool.connect(origin), unwanted=UpstreamConnection.abort)
+    if upstream.is_gone():  # lost between two turns of the loop
+        raise UpstreamError("the connection was closed as soon as it was made")
+    return upstream
+
+
+def _send(
+    request: Request,
+    client: Client,
+    upstream: UpstreamConnection,
+    admitted: Admitted,
+    credential: Credential,
+) -> None:
     """Send the head and what there is of the body; the rest follows as it comes."""
     route, gateway, head = admitted.route, request.gateway, request.head
-    origin = admitted.destination.origin
-    request.host = origin.host
-    upstream = server.pool.take(origin)
-    if upstream is None:
-        upstream = await server.aside(server.pool.connect(origin), unwanted=UpstreamConnection.abort)
-    if upstream.is_gone:  # lost between two turns of the loop
-        raise UpstreamError("the connection was closed as soon as it was made")
+    request.host = admitted.destination.origin.host
     request.upstream = upstream
     upstream.ask(
         client,
@@ -278,7 +288,6 @@ async def _send(
     rules = route.rules(credential, handshake=head.upgrade)
     request.upload.attach(upstream, rules.apply(head, admitted.target + head.query))
     request.unanswered = True
-    return upstream
 
 
 async def _renewed(
@@ -356,15 +365,16 @@ def _begin_answer(
     request: Request, client: Client, server: "Server", response: ResponseHead, upstream: UpstreamConnection
 ) -> bool:
     """Send the head on; the body follows by itself. Return whether the connection stays open."""
-    head = request.head
-    _begin_metering(request, response)
+    head, admitted = request.head, request.admitted
+    assert admitted is not None  # noqa: S101 - the provider was asked
+    _begin_metering(request, response, admitted)
     request.upload.forget()
     decode = response.length == CHUNKED and head.http10
     request.until_close = decode or response.length == UNTIL_CLOSE
     keep = head.keep_alive and request.upload.complete and not request.until_close and not server.draining
     # Who was refused a WebSocket and sends frames all the same must not have them read as requests.
     keep = keep and not head.upgrade
-    id_field = request.gateway.dialect(head.path).id_field
+    id_field = admitted.dialect.id_field
     ours = respond(
         response,
         id_field=id_field,
@@ -375,28 +385,30 @@ def _begin_answer(
     request.id = _told_id(response, id_field) or request.id
     request.answered(response.status, server.clock.monotonic())
     upstream.relay(ours, decode=decode, meter=request.meter)
-    if not upstream.has_ended:  # a stream may last for an hour; why keep its heads
+    if not upstream.has_ended:  # a stream may last for an hour; why keep its heads, or what was asked
+        if request.asked:
+            request.note_model()
         head.forget()
         response.forget()
     return keep
 
 
-def _begin_metering(request: Request, response: ResponseHead) -> None:
-    """Let a meter see what the response uses, if it uses anything; note what the request asks for."""
+def _begin_metering(request: Request, response: ResponseHead, admitted: Admitted) -> None:
+    """Let a meter see what the response uses, if it uses anything; keep what the request asks for."""
     if request.lease is None or not request.gateway.metered:
         return
-    request.note_model()
+    request.asked = request.upload.beginning
     if 200 <= response.status < 300:
         request.meter = meter_for(
-            request.gateway.dialect(request.head.path),
-            content_type=response.fields.get(b"content-type", b""),
+            admitted.dialect,
+            content_type=response.value(b"content-type") or b"",
             content_encoding=response.listed(b"content-encoding"),
         )
 
 
 def _told_id(response: ResponseHead, id_field: bytes) -> str | None:
     """Return the provider's own request id, which the client gets instead of ours."""
-    told = response.fields.get(id_field)
+    told = response.value(id_field)
     return None if told is None else told[:_ID_BYTES].decode("latin-1")
 
 
@@ -421,7 +433,7 @@ def _refuse(request: Request, client: Client, server: "Server", error: RequestEr
 
 
 def _expects_continue(head: RequestHead) -> bool:
-    return head.fields.get(b"expect", b"").lower() == b"100-continue"
+    return (head.value(b"expect") or b"").lower() == b"100-continue"
 
 
 def _head_timeout_s(head: RequestHead, gateway: Gateway) -> float:
@@ -429,17 +441,19 @@ def _head_timeout_s(head: RequestHead, gateway: Gateway) -> float:
     if gateway.head_timeout_is_cap:
         return gateway.head_timeout_s
     for name in _DECLARED_WAITS:
-        declared = _declared_s(head.fields.get(name, b"")[:_SECONDS_BYTES])
-        if declared is not None:
-            return max(gateway.head_timeout_s, declared)
+        declared = head.value(name)
+        if declared is not None and (wait_s := _DECLARED_S[declared]) is not None:
+            return max(gateway.head_timeout_s, wait_s)
     return gateway.head_timeout_s
 
 
-@lru_cache(maxsize=64)
 def _declared_s(value: bytes) -> float | None:
-    if _SECONDS.fullmatch(value) and 1 <= float(value) <= _LONGEST_WAIT_S:
+    if len(value) <= _SECONDS_BYTES and _SECONDS.fullmatch(value) and 1 <= float(value) <= _LONGEST_WAIT_S:
         return float(value)
     return None
+
+
+_DECLARED_S: Final = Memory(_declared_s, keeps=up_to(_SECONDS_BYTES), most=64)
 
 
 def _places(error: BaseException) -> str:

@@ -18,7 +18,7 @@ CONNECT_TIMEOUT_S: Final = 10.0
 # Below the 60 s and more after which the providers' front ends close idle connections themselves.
 IDLE_S: Final = 30.0
 # As many as a busy team has requests at once; each one above it costs a TLS handshake when
-# it is needed again, ten times a small request (docs/benchmark.md).
+# it is needed again, ten times a small request (docs/explanation/performance.md).
 IDLE_EACH: Final = 256
 
 
@@ -52,9 +52,9 @@ class Pool:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if connection.is_gone:
+            if connection.is_gone():
                 continue
-            if not connection.has_unread:
+            if not connection.has_unread():
                 return connection
             connection.abort()
         return None
@@ -77,9 +77,12 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for another request, or close it where it cannot serve one."""
-        idle = self._idle.setdefault(connection.origin, [])
-        wanted = self._wanted is None or connection.origin in self._wanted
-        if wanted and connection.is_reusable and len(idle) < IDLE_EACH:
+        origin = connection.origin
+        idle = self._idle.get(origin)
+        if idle is None:
+            idle = self._idle[origin] = []
+        wanted = self._wanted is None or origin in self._wanted
+        if wanted and len(idle) < IDLE_EACH and connection.is_reusable():
             connection.rest(self._clock.monotonic())
             idle.append(connection)
         else:
@@ -116,7 +119,7 @@ class Pool:
 
     async def closed(self) -> None:
         """Wait for the connections that are being closed: what was written to them is still on its way."""
-        while any(connection.is_gone for connection in self._all):
+        while any(connection.is_gone() for connection in self._all):
             self._one_lost.clear()
             await self._one_lost.wait()
 

@@ -28,7 +28,7 @@ class Receiver(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take a read out of the buffer."""
-        self.data_received(bytes(_BUFFER[:nbytes]))
+        self.data_received(_BUFFER[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
         """Handle received bytes."""

@@ -53,6 +53,8 @@ class Request:
         lease: Its place among those that count against its user's limits.
         meter: Reads what its response uses.
         model: The model that it asks for, as far as that was looked for.
+        asked: The beginning of its body, where the model is yet to be looked for, should the response
+            not say it.
         unanswered: A provider was asked, and has not begun to answer.
         digest: The SHA-256 of a tunnel's token; None where none was needed.
         provider: Where it went.
@@ -67,6 +69,7 @@ class Request:
 
     __slots__ = (
         "admitted",
+        "asked",
         "digest",
         "gateway",
         "head",
@@ -89,9 +92,8 @@ class Request:
         "user",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - see where it is made
         self,
-        *,
         head: RequestHead,
         upload: Upload,
         gateway: Gateway,
@@ -109,6 +111,7 @@ class Request:
         self.lease: Lease | None = None
         self.meter: Meter | None = None
         self.model = ""
+        self.asked = b""
         self.unanswered = False
         self.admitted: Admitted | None = None
         self.digest: bytes | None = None
@@ -128,9 +131,9 @@ class Request:
 
     def note_model(self) -> None:
         """Note the model that the body asks for, as far as its beginning shows; it may be dropped then."""
+        beginning, self.asked = self.asked or self.upload.beginning, b""
         if self.model:
             return
-        beginning = self.upload.beginning
         coding = self.head.listed(b"content-encoding")
         self.model = asked_model(unpacked(beginning, coding) if coding and beginning else beginning)
 
@@ -145,5 +148,7 @@ class Request:
 
     def end(self) -> None:
         """Let go of everything."""
-        self.hang_up()
+        if self.upstream is not None:
+            self.hang_up()
+        self.upload.detach()
         self.upload.forget()

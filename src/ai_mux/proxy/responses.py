@@ -160,5 +160,5 @@ class Responses:
             total_ms=(now - response.asked_at) * 1000,
             end=outcome,
             remote=request.remote,
-            method=request.head.method.decode("latin-1"),
+            method=request.head.method,
         )

@@ -8,7 +8,7 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from ai_mux.credentials.credential import Credential
 from ai_mux.outbound import OutboundProxy
@@ -186,7 +186,8 @@ class Route:
         )
 
 
-class Admitted(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
     """Where a request may go.
 
     Attributes:
@@ -194,12 +195,14 @@ class Admitted(NamedTuple):
         destination: Where that is, with the kind of credential that there was.
         target: The path upstream; the query is added to it.
         free: It uses no tokens, so it is neither metered nor counted.
+        dialect: The shape of errors that the clients of its path parse.
     """
 
     route: Route
     destination: Destination
     target: bytes
     free: bool
+    dialect: Dialect
 
     def leads_as(self, other: "Admitted") -> bool:
         """Tell whether both lead to the same place with the same kind of credential."""
@@ -216,6 +219,7 @@ class Gateway:
 
     Attributes:
         users: Who may use it; empty means everyone, as ``anonymous``.
+        is_open: It is empty.
         anonymous: Who everyone is where no users are configured.
         metered: Responses are metered.
         routes: By the prefix's name, such as ``b"claude"``.
@@ -237,6 +241,7 @@ class Gateway:
         "guards_loopback",
         "head_timeout_is_cap",
         "head_timeout_s",
+        "is_open",
         "max_body_size",
         "metered",
         "names",
@@ -261,6 +266,7 @@ class Gateway:
         max_body_size: int,
     ) -> None:
         self.users = users
+        self.is_open = not users
         self.anonymous = anonymous
         self.metered = metered
         self.routes = routes

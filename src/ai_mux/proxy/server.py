@@ -25,7 +25,7 @@ from ai_mux.proxy.routes import Gateway
 from ai_mux.proxy.turn import aside
 from ai_mux.proxy.upload import ReplayBudget
 from ai_mux.secret import Secret
-from ai_mux.usage.accounting import LONGEST_PATH, Accounting
+from ai_mux.usage.accounting import Accounting
 from ai_mux.usage.reading import UNMETERED
 from ai_mux.usage.tally import NOTHING_READ
 from ai_mux.usage.windows import ProviderWindows
@@ -216,6 +216,8 @@ class Server:
             reading = meter.close(whole=outcome == "done")
         elif request.unanswered and lease is not None and request.gateway.metered:
             reading = UNMETERED  # it may be at work for a client that has left
+        if request.asked and reading.model is None:
+            request.note_model()
         if lease is not None and outcome == "refused" and not request.host:
             lease.withdraw()  # no provider saw it
         if meter is not None and meter.windows is not None and admitted is not None:
@@ -224,30 +226,43 @@ class Server:
         status = request.status
         head_ms = (request.head_at - request.started) * 1000 if status else None
         total_ms = (now - request.started) * 1000
+        bytes_in, bytes_out = request.upload.received, request.sent
         if user is None and not probe:
             self.accounting.totals.stranger(status)
-        if user is None or not request.provider:
-            if not probe:
-                self._note(request, outcome, head_ms=head_ms, total_ms=total_ms)
-        elif status != 101:  # a tunnel's responses have been entered one by one
-            self.accounting.enter(
-                lease=lease,
-                user=user.name,
+        if user is not None and request.provider:
+            if status != 101:  # a tunnel's responses have been entered one by one
+                self.accounting.enter(
+                    lease,
+                    request.id,
+                    user.name,
+                    "" if admitted is None else admitted.destination.credential,
+                    request.provider,
+                    head.path.decode("latin-1"),
+                    request.model,
+                    status,
+                    reading,
+                    bytes_in,
+                    bytes_out,
+                    head_ms,
+                    total_ms,
+                    outcome,
+                    request.remote,
+                    head.method,
+                    None if meter is None else meter.size,
+                )
+        elif not probe:
+            self.accounting.note(
                 request_id=request.id,
-                credential="" if admitted is None else admitted.destination.credential,
-                provider=request.provider,
+                user="" if user is None else user.name,
                 path=head.path.decode("latin-1"),
-                model=request.model,
                 status=status,
-                reading=reading,
-                bytes_in=request.upload.received,
-                bytes_out=request.sent,
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
                 head_ms=head_ms,
                 total_ms=total_ms,
                 end=outcome,
                 remote=request.remote,
-                method=head.method.decode("latin-1"),
-                answer_bytes=None if meter is None else meter.size,
+                method=head.method,
             )
         self.log.request(
             request_id=request.id,
@@ -257,32 +272,13 @@ class Server:
             user=None if user is None else user.name,
             provider=request.provider or None,
             status=status or None,
-            bytes_in=request.upload.received,
-            bytes_out=request.sent,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
             head_ms=head_ms,
             total_ms=total_ms,
             upstream=request.host or None,
             end=outcome,
             probe=probe,
-        )
-
-    def _note(self, request: Request, outcome: Outcome, *, head_ms: float | None, total_ms: float) -> None:
-        """Let the audit log know of a request that has no row, because it is nobody's or leads nowhere."""
-        head, user = request.head, request.user
-        self.accounting.note(
-            {
-                "request_id": request.id,
-                "remote": request.remote,
-                "method": head.method.decode("latin-1"),
-                "path": head.path.decode("latin-1")[:LONGEST_PATH],
-                "user": None if user is None else user.name,
-                "status": request.status or None,
-                "end": outcome,
-                "bytes_in": request.upload.received,
-                "bytes_out": request.sent,
-                "head_ms": None if head_ms is None else round(head_ms, 1),
-                "total_ms": round(total_ms, 1),
-            }
         )
 
     def note_windows(self, credential: str, response: ResponseHead) -> None:

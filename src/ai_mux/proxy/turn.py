@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Waiter:
-    """One wait of one coroutine. It is woken once, or never."""
+    """What a coroutine waits for: one at a time. Each wait is woken once, or never."""
 
     __slots__ = ("_resume",)
 
@@ -48,31 +48,30 @@ class Turn:
 
     def start(self) -> None:
         """Run until the first wait. What the coroutine raises, this raises."""
-        assert self._coroutine is not None  # noqa: S101 - it has not ended before it began
-        self._step(self._coroutine.send, None)
+        self._step()
 
     def cancel(self) -> None:
         """Raise ``CancelledError`` where the coroutine waits. Does nothing after its end."""
         waiter = self._waiter
         if self._coroutine is not None and waiter is not None:
             waiter._resume = None
-            self._step(self._coroutine.throw, asyncio.CancelledError())
+            self._step(asyncio.CancelledError())
 
-    def _resume(self) -> None:
-        if self._coroutine is not None:
-            self._step(self._coroutine.send, None)
-
-    def _step(self, step: Callable[[Any], Waiter], value: object) -> None:
+    def _step(self, error: BaseException | None = None) -> None:
+        """Run until the next wait, or raise ``error`` where it waits now."""
+        coroutine = self._coroutine
+        if coroutine is None:
+            return
         self._waiter = None
         try:
-            waiter = step(value)
+            waiter = coroutine.send(None) if error is None else coroutine.throw(error)
         except StopIteration:
             self._coroutine = None
             return
         except BaseException:
             self._coroutine = None
             raise
-        waiter._resume = self._resume
+        waiter._resume = self._step
         self._waiter = waiter
 
 

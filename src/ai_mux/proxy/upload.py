@@ -128,7 +128,7 @@ class Upload:
         "replayable",
     )
 
-    def __init__(self, length: int, *, limit: int, budget: ReplayBudget) -> None:
+    def __init__(self, length: int, limit: int, budget: ReplayBudget) -> None:
         """Begin to read a body.
 
         Args:
@@ -180,7 +180,7 @@ class Upload:
         if not self._remaining:
             self.complete = True
         if size:
-            self._pass_on(data, data, size)
+            self._pass_on(data)
         if self.complete and self._sink is not None:
             self._sink.request_sent()
         return rest
@@ -205,25 +205,26 @@ class Upload:
             return self._examine(self._scan, b"".join(pieces), framed, ended=ended, rest=rest)
         self.complete = ended
         if framed:
-            self._pass_on(framed, framed, len(framed))
+            self._pass_on(framed)
         if ended and self._sink is not None:
             self._sink.request_sent()
         return rest
 
-    def _pass_on(self, framed: bytes, keep: bytes, size: int) -> None:
+    def _pass_on(self, framed: bytes) -> None:
+        sink = self._sink
         if self.replayable:
-            cost = size + _PIECE_BYTES
+            cost = len(framed) + _PIECE_BYTES
             if self._kept_bytes + cost <= KEPT_BYTES_EACH and self._budget.take(cost):
-                self._kept.append(keep)
+                self._kept.append(framed)
                 self._kept_bytes += cost
             else:
                 self.replayable = False
-                if self._sink is not None:
+                if sink is not None:
                     self._drop_copy()
-        if self._sink is not None:
-            self._sink.write(framed)
+        if sink is not None:
+            sink.write(framed)
         elif not self.replayable:
-            self._kept.append(keep)
+            self._kept.append(framed)
 
     @property
     def is_full(self) -> bool:
@@ -306,7 +307,7 @@ class Upload:
             self.complete = True
         framed, self._held = self._held, None
         if framed:
-            self._pass_on(framed, framed, len(framed))
+            self._pass_on(framed)
         if self._ended and self._sink is not None:
             self._sink.request_sent()
         if self._waiter is not None and not self._is_waited_for:

@@ -93,13 +93,16 @@ class Downstream(Protocol):
         """Go on reading the request's body."""
 
 
-class UpstreamConnection(Receiver):
-    """A connection to one origin.
+class UpstreamConnection(Receiver, Waiter):
+    """A connection to one origin, for which the exchange waits: for the head, and for the end.
+
+    Once it is woken, nothing of its request may be touched any more.
 
     Attributes:
         transport: The transport, as asyncio gave it.
         origin: Where it leads.
         phase: Where it is in its life.
+        has_ended: The whole response was passed on.
         idle_since: When it was last given back to the pool, in monotonic seconds.
         on_lost: Told when the connection is gone.
         relayed: Bytes of this response's body that were written to the client.
@@ -111,7 +114,6 @@ class UpstreamConnection(Receiver):
         "_clock",
         "_deadline",
         "_decoder",
-        "_ended",
         "_exact",
         "_fd",
         "_head",
@@ -129,8 +131,8 @@ class UpstreamConnection(Receiver):
         "_stalled_since",
         "_to_head",
         "_upgrade",
-        "_waiter",
         "_watcher",
+        "has_ended",
         "idle_since",
         "on_lost",
         "origin",
@@ -150,12 +152,12 @@ class UpstreamConnection(Receiver):
 
     def _reset(self) -> None:
         self._client: Downstream | None = None
-        self._waiter: Waiter | None = None
+        self._resume = None
         self._head: ResponseHead | None = None
         self._raw = b""
         self._problem: Exception | None = None
         self._clean_end = False
-        self._ended = False
+        self.has_ended = False
         self._exact = False
         self._sent = False
         self._interim = 0
@@ -180,7 +182,7 @@ class UpstreamConnection(Receiver):
         idle_timeout_s: float,
         upgrade: bool = False,
     ) -> None:
-        """Begin a request for ``client``; its bytes follow through ``write``.
+        """Begin a request for ``client``; its bytes follow through ``write``. Only while idle.
 
         Args:
             client: Whose request it is.
@@ -189,7 +191,6 @@ class UpstreamConnection(Receiver):
             idle_timeout_s: The longest silence inside the response.
             upgrade: It asks for a WebSocket, so a 101 is an answer.
         """
-        self._reset()
         self.phase = _ASKED
         self._client = client
         self._to_head = to_head
@@ -219,8 +220,7 @@ class UpstreamConnection(Receiver):
             GatewayTimeout: It did not come in time.
         """
         if self._head is None and self._problem is None:
-            self._waiter = waiter = Waiter()
-            yield waiter
+            yield self
         if self._problem is not None:
             raise self._problem
         assert self._head is not None  # noqa: S101 - one of the two is set
@@ -268,24 +268,17 @@ class UpstreamConnection(Receiver):
         Raises:
             UpstreamError: It was cut.
         """
-        if not self._ended and self._problem is None:
-            self._waiter = waiter = Waiter()
-            yield waiter
+        if not self.has_ended and self._problem is None:
+            yield self
         if self._problem is not None:
             raise self._problem
-
-    def _wake(self) -> None:
-        """Let the exchange go on, right now. Nothing of this request may be touched afterwards."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.wake()
 
     def _fail(self, problem: Exception) -> None:
         if self._problem is None:
             self._problem = problem
         self._deadline = NEVER
         self.abort()
-        self._wake()
+        self.wake()
 
     @property
     def received(self) -> bytes:
@@ -300,7 +293,6 @@ class UpstreamConnection(Receiver):
         sock = transport.get_extra_info("socket")
         self._fd = -1 if sock is None else sock.fileno()
 
-    @property
     def is_gone(self) -> bool:
         """The connection is lost, or about to be."""
         return self.phase is _LOST or self.transport.is_closing()
@@ -310,12 +302,6 @@ class UpstreamConnection(Receiver):
         """The provider reads more slowly than the client sends."""
         return self._stalled_since != NEVER
 
-    @property
-    def has_ended(self) -> bool:
-        """The whole response was passed on."""
-        return self._ended
-
-    @property
     def has_unread(self) -> bool:
         """Something waits in the kernel that nobody has asked for: junk, or the end.
 
@@ -340,8 +326,8 @@ class UpstreamConnection(Receiver):
                 self._client.write(piece)
                 if self._meter is not None:
                     self._show(piece, self._meter)
-            if self._ended:
-                self._wake()
+            if self.has_ended:
+                self.wake()
         elif self.phase is _ASKED:
             self._read_head(data)
         elif self.phase is _HEADED:
@@ -404,10 +390,11 @@ class UpstreamConnection(Receiver):
                 return
         self._raw = raw
         self._head = head
-        _NAMES.learn(head.shape)
+        if not head.shape.is_learnt:
+            _NAMES.learn(head.shape)
         self._deadline = NEVER
         self.phase = _HEADED
-        self._wake()
+        self.wake()
 
     def _advance(self, data: bytes) -> bytes:
         """Take note of the next body bytes, and return what of them goes to the client."""
@@ -439,17 +426,17 @@ class UpstreamConnection(Receiver):
             meter.look()
 
     def _end(self, *, exact: bool) -> None:
-        self._ended = True
+        self.has_ended = True
         self._exact = exact
         if self.phase is _ANSWERING:
             self.phase = _DONE
 
     def _end_with_connection(self) -> None:
-        if self._ended:
+        if self.has_ended:
             return
         if self._remaining == UNTIL_CLOSE and self._clean_end:
-            self._ended = True
-            self._wake()
+            self.has_ended = True
+            self.wake()
         else:
             self._fail(UpstreamError("the connection was closed in the middle of the response"))
 
@@ -484,7 +471,6 @@ class UpstreamConnection(Receiver):
 
     # Ending
 
-    @property
     def is_reusable(self) -> bool:
         """Another request may be sent over it."""
         return (
@@ -499,8 +485,7 @@ class UpstreamConnection(Receiver):
         )
 
     def rest(self, now: float) -> None:
-        """Become idle, for the pool."""
-        self.resume_reading()
+        """Become idle, for the pool, which has found it reusable."""
         self._reset()
         self.phase = _IDLE
         self.idle_since = now

@@ -11,7 +11,6 @@ rather too high: whoever leaves before the figures come must not get off cheaply
 ledger keeps what is known.
 """
 
-from collections.abc import Mapping
 from typing import Final, Protocol
 
 from ai_mux.clock import Clock
@@ -24,7 +23,7 @@ from ai_mux.usage.prices import Prices
 from ai_mux.usage.tally import NO_TOKENS, Metering, MicroUsd, Reading, Record, Tokens
 from ai_mux.usage.totals import Totals
 
-LONGEST_PATH: Final = 256
+_LONGEST_PATH: Final = 256
 # English and code are about four bytes a token, as OpenAI's and Anthropic's documents say.
 _PROMPT_BYTES: Final = 4
 # An event of 150 to 300 bytes carries one token (OpenAI) or several (Anthropic).
@@ -32,6 +31,9 @@ _ANSWER_BYTES: Final = 32
 # Who is refused a thousand times a second fills no disk: more than these in a second are only counted.
 _REFUSALS_A_SECOND: Final = 10
 _UNSURE: Final[frozenset[Metering]] = frozenset({"unmetered", "partial"})
+_NOTHING: Final = MicroUsd(0)
+# Makes a Record of the values of its fields, in half the time that calling it takes.
+_new: Final = tuple.__new__
 
 
 class Asker(Protocol):
@@ -95,12 +97,11 @@ class Accounting:
         """
         self.limiter.check(user.name, user.limits)
 
-    def enter(
+    def enter(  # noqa: PLR0917 - by keywords it would take a tenth longer
         self,
-        *,
         lease: Lease | None,
-        user: str,
         request_id: str,
+        user: str,
         credential: str,
         provider: str,
         path: str,
@@ -113,15 +114,15 @@ class Accounting:
         total_ms: float,
         end: Outcome,
         remote: str,
-        method: str,
+        method: bytes,
         answer_bytes: int | None = None,
     ) -> None:
-        """Enter a request's end. Never raises.
+        """Enter the end of a request that was for a provider. Never raises.
 
         Args:
             lease: What ``begin`` gave; None for a request that counts against no limit.
-            user: Whose request it was.
             request_id: The id that the client was told.
+            user: Whose request it was.
             credential: See ``tally.Record``, as for all that is not said here.
             provider: The provider's name.
             path: Without the query.
@@ -134,39 +135,44 @@ class Accounting:
             total_ms: Milliseconds in all.
             end: How it ended for its client.
             remote: Where the client is. For the audit log alone.
-            method: For the audit log alone.
+            method: As it came. For the audit log alone.
             answer_bytes: Of the response's body, unpacked; None for ``bytes_out``.
         """
         tokens, metering, said, tier = reading
-        model = said or model
+        if said:
+            model = said
         cost: MicroUsd | None = None
         try:
             now_s = self._time()
             if tokens is not NO_TOKENS:
-                cost = self.prices.cost(provider=provider, model=model, tokens=tokens, tier=tier, at_s=now_s)
-            if lease is not None and metering in _UNSURE and lease.is_counted:
+                cost = self.prices.cost(provider, model, tokens, tier, now_s)
+            if lease is None:
+                pass
+            elif metering in _UNSURE and lease.is_counted:
                 guess = _estimated(tokens, bytes_in, bytes_out if answer_bytes is None else answer_bytes)
-                dear = self.prices.cost(provider=provider, model=model, tokens=guess, tier=tier, at_s=now_s)
-                unknown = metering == "unmetered"
-                lease.settle(guess.total, dear or MicroUsd(0), at_least_largest=unknown)
-            elif lease is not None:
-                lease.settle(tokens.total, cost or MicroUsd(0))
-            record = Record(
-                now_s,
-                request_id,
-                user,
-                credential,
-                provider,
-                path[:LONGEST_PATH],
-                model,
-                status,
-                metering,
-                tokens,
-                cost,
-                bytes_in,
-                bytes_out,
-                head_ms,
-                total_ms,
+                dear = self.prices.cost(provider, model, guess, tier, now_s)
+                lease.settle(guess.total, dear or _NOTHING, at_least_largest=metering == "unmetered")
+            else:
+                lease.settle(sum(tokens), cost or _NOTHING)
+            record = _new(
+                Record,
+                (
+                    now_s,
+                    request_id,
+                    user,
+                    credential,
+                    provider,
+                    path if len(path) <= _LONGEST_PATH else path[:_LONGEST_PATH],
+                    model,
+                    status,
+                    metering,
+                    tokens,
+                    cost,
+                    bytes_in,
+                    bytes_out,
+                    head_ms,
+                    total_ms,
+                ),
             )
             self.totals.add(record, end)
             if status == 429 and end == "refused" and not self._has_room(user, now_s):
@@ -174,18 +180,63 @@ class Accounting:
             if self.ledger is not None:
                 self.ledger.put(record)
             if self.audit is not None:
-                self.audit.put(_line(record, end=end, remote=remote, method=method))
+                self.audit.put(_line(record, end, remote, method))
         except Exception as error:  # a bug here must cost a row, not a request
             if lease is not None:
-                lease.settle(0, MicroUsd(0))
+                lease.settle(0, _NOTHING)
             if not self._failed:
                 self._failed = True
                 self._log.error("accounting.failed", problem=type(error).__name__, request_id=request_id)
 
-    def note(self, fields: Mapping[str, object]) -> None:
-        """Enter into the audit log what leads to no provider: a stranger's request, a wrong path."""
+    def note(
+        self,
+        *,
+        request_id: str,
+        user: str,
+        path: str,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        head_ms: float | None,
+        total_ms: float,
+        end: Outcome,
+        remote: str,
+        method: bytes,
+    ) -> None:
+        """Let the audit log know of the end of a request that has no row: a stranger's, or for no provider.
+
+        Args:
+            request_id: The id that the client was told.
+            user: Whose request it was; empty where it was nobody's.
+            path: See ``enter``, as for all below.
+            status: What the client was answered.
+            bytes_in: Of the request's body.
+            bytes_out: Of the response's body.
+            head_ms: To the response's head.
+            total_ms: In all.
+            end: How it ended.
+            remote: Where the client is.
+            method: As it came.
+        """
         if self.audit is not None:
-            self.audit.put(fields)
+            record = Record(
+                ended_at=self._time(),
+                request_id=request_id,
+                user=user,
+                credential="",
+                provider="",
+                path=path[:_LONGEST_PATH],
+                model="",
+                status=status,
+                metering="none",
+                tokens=NO_TOKENS,
+                cost=None,
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+                head_ms=head_ms,
+                total_ms=total_ms,
+            )
+            self.audit.put(_line(record, end, remote, method))
 
     def _has_room(self, user: str, now_s: float) -> bool:
         """Tell whether one more refusal of this user is entered in this second."""
@@ -205,24 +256,27 @@ def _estimated(tokens: Tokens, bytes_in: int, answer_bytes: int) -> Tokens:
     )
 
 
-def _line(record: Record, *, end: Outcome, remote: str, method: str) -> dict[str, object]:
+def _line(record: Record, end: Outcome, remote: str, method: bytes) -> dict[str, object]:
     """Return what the audit log says of a request: who, where, how much, and no content."""
-    return {
+    line: dict[str, object] = {
         "request_id": record.request_id,
         "remote": remote,
-        "method": method,
+        "method": method.decode("latin-1"),
         "path": record.path,
-        "user": record.user,
-        "provider": record.provider,
-        "credential": record.credential,
-        "model": record.model or None,
-        "status": record.status or None,
-        "end": end,
-        "metering": record.metering,
-        "tokens": record.tokens._asdict(),
-        "cost_microusd": record.cost,
-        "bytes_in": record.bytes_in,
-        "bytes_out": record.bytes_out,
-        "head_ms": None if record.head_ms is None else round(record.head_ms, 1),
-        "total_ms": round(record.total_ms, 1),
+        "user": record.user or None,
     }
+    if record.provider:
+        line["provider"] = record.provider
+        line["credential"] = record.credential
+        line["model"] = record.model or None
+    line["status"] = record.status or None
+    line["end"] = end
+    if record.provider:
+        line["metering"] = record.metering
+        line["tokens"] = record.tokens._asdict()
+        line["cost_microusd"] = record.cost
+    line["bytes_in"] = record.bytes_in
+    line["bytes_out"] = record.bytes_out
+    line["head_ms"] = None if record.head_ms is None else round(record.head_ms, 1)
+    line["total_ms"] = round(record.total_ms, 1)
+    return line

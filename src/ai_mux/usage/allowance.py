@@ -27,10 +27,6 @@ from ai_mux.usage.store import Spent
 # person start at once, and still a bound for what is used beyond a limit.
 IMPLIED_CONCURRENT: Final = 32
 
-# An attribute of an Enum costs as much as a call (until Python 3.12).
-_REQUESTS: Final = Quantity.REQUESTS
-_TOKENS: Final = Quantity.TOKENS
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
@@ -68,11 +64,12 @@ class Allowance:
     """
 
     __slots__ = (
-        "_begun",
+        "_bounds",
+        "_cost",
         "_places",
+        "_requests",
         "_rules",
-        "_spending",
-        "_spent",
+        "_tokens",
         "_windows",
         "is_counted",
         "is_limited",
@@ -86,11 +83,13 @@ class Allowance:
         self.is_limited = self.is_counted = False
         self._places: int | None = None
         self._windows: dict[tuple[Quantity, int], Window] = {}
-        # The same windows by what they are for: to be checked, to count what begins, what ends.
+        # The same windows by what they are for: to explain a refusal, to find out whether there is one
+        # (the amount, and whether what runs is expected to use some of it), and to count each quantity.
         self._rules: tuple[tuple[Rule, Window], ...] = ()
-        self._spending: tuple[tuple[Rule, Window], ...] = ()
-        self._begun: tuple[Window, ...] = ()
-        self._spent: tuple[tuple[Quantity, Window], ...] = ()
+        self._bounds: tuple[tuple[Window, int, bool], ...] = ()
+        self._requests: tuple[Window, ...] = ()
+        self._tokens: tuple[Window, ...] = ()
+        self._cost: tuple[Window, ...] = ()
 
     def go_by(self, limits: Limits, now_ms: int) -> None:
         """Use these limits from now on.
@@ -106,11 +105,17 @@ class Allowance:
         self._places = places(limits)
         self._windows = windows
         self._rules = tuple((rule, windows[rule.quantity, rule.window_s]) for rule in limits.rules)
-        self._spending = tuple((rule, one) for rule, one in self._rules if rule.quantity is not _REQUESTS)
-        self._begun = tuple(one for (of, _), one in windows.items() if of is Quantity.REQUESTS)
-        self._spent = tuple((of, one) for (of, _), one in windows.items() if of is not Quantity.REQUESTS)
+        self._bounds = tuple(
+            (window, rule.amount, rule.quantity is not Quantity.REQUESTS) for rule, window in self._rules
+        )
+        self._requests = self._windows_of(Quantity.REQUESTS)
+        self._tokens = self._windows_of(Quantity.TOKENS)
+        self._cost = self._windows_of(Quantity.COST)
         self.is_counted = bool(windows)
         self.is_limited = self.is_counted or self._places is not None
+
+    def _windows_of(self, quantity: Quantity) -> tuple[Window, ...]:
+        return tuple(window for (of, _), window in self._windows.items() if of is quantity)
 
     def _new_window(self, rule: Rule, now_ms: int) -> Window:
         """Return a window for a new rule, with what the longest of its kind knows."""
@@ -130,43 +135,59 @@ class Allowance:
         Raises:
             LimitReached: It may not. Where several limits are in the way, the one that is for longest.
         """
+        running, room = self.running, self._places
+        may_begin = room is None or running < room
+        for window, amount, is_spent in self._bounds:
+            if now_ms >= window.due_ms:
+                window.slide(now_ms)
+            expected = running * window.largest if is_spent else 0
+            if window.used + expected >= amount:
+                may_begin = False
+        if not may_begin:
+            raise self._refusal(now_ms, wall_s)
+
+    def _refusal(self, now_ms: int, wall_s: float) -> LimitReached:
+        """Return why a request may not begin. The windows have slid."""
         refusal: LimitReached | None = None
         longest_ms = 0
         for rule, window in self._rules:
-            window.slide(now_ms)
-            if window.used >= rule.amount:
-                wait_ms = window.below_in_ms(now_ms, rule.amount)
-                if wait_ms > longest_ms:
-                    longest_ms, refusal = wait_ms, used_up(rule, wait_ms, wall_s)
-        if refusal is None and self._places is not None and self.running >= self._places:
-            refusal = at_once(self.running, self._places, implied=self.limits.concurrent is None)
-        if refusal is None and self.running:
-            refusal = self._nothing_left()
+            wait_ms = window.below_in_ms(now_ms, rule.amount)
+            if wait_ms > longest_ms:
+                longest_ms, refusal = wait_ms, used_up(rule, wait_ms, wall_s)
         if refusal is not None:
-            raise refusal
-
-    def _nothing_left(self) -> LimitReached | None:
+            return refusal
         running = self.running
-        for rule, window in self._spending:
-            if window.used + running * window.largest >= rule.amount:
-                return spoken_for(rule, self.running)
-        return None
+        if self._places is not None and running >= self._places:
+            return at_once(running, self._places, implied=self.limits.concurrent is None)
+        for rule, window in self._rules:
+            expected = running * window.largest
+            if rule.quantity is not Quantity.REQUESTS and window.used + expected >= rule.amount:
+                return spoken_for(rule, running)
+        raise AssertionError("nothing is in the way")
 
     def begin(self, now_ms: int) -> None:
         """Count a request that begins; ``running`` is the caller's to count."""
-        for window in self._begun:
+        for window in self._requests:
             window.add(now_ms, 1)
 
     def take_back(self, begun_ms: int) -> None:
         """Count a request for nothing that began then."""
-        for window in self._begun:
+        for window in self._requests:
             window.take_back(begun_ms)
 
-    def spend(self, tokens: int, cost: int, now_ms: int, *, at_least_largest: bool = False) -> None:
-        """Count what a request has used; where nobody knows that, as much as any before, if that is more."""
-        for quantity, window in self._spent:
-            amount = tokens if quantity is _TOKENS else cost
-            window.add(now_ms, max(amount, window.largest) if at_least_largest else amount)
+    def spend(self, tokens: int, cost: int, now_ms: int) -> None:
+        """Count what a request has used."""
+        for window in self._tokens:
+            window.add(now_ms, tokens)
+        for window in self._cost:
+            window.add(now_ms, cost)
+
+    def spend_unknown(self, tokens: int, cost: int, now_ms: int) -> None:
+        """Count what a request may have used: this, or as much as any before, if that is more."""
+        for window in self._tokens:
+            window.add(now_ms, max(tokens, window.largest))
+        for window in self._cost:
+            window.add(now_ms, max(cost, window.largest))
 
     # Whoever watches, and whoever remembers
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from ai_mux.usage.reading import UNMETERED, read_answer
 from ai_mux.usage.tally import Reading
+from ai_mux.usage.usual import read_usual
 from ai_mux.wire.answers import Dialect
 from ai_mux.wire.json_ends import members_from, way_to
 
@@ -91,6 +92,10 @@ def read_document(end: bytes, dialect: Dialect, beginning: bytes | None = None) 
         beginning: Its beginning, where ``end`` is not all of it.
     """
     whole = beginning is None
+    if whole and dialect is _ANTHROPIC:
+        usual = read_usual(end)
+        if usual is not None:
+            return usual
     found = _from_ends(end if beginning is None else beginning, end, dialect, whole=whole)
     if found is None and whole:
         found = _parsed(end)

@@ -23,6 +23,8 @@ from ai_mux.usage.tally import MicroUsd
 
 __all__ = ["IMPLIED_CONCURRENT", "Lease", "Limiter", "Recollection", "Standing"]
 
+# Of what settles, only every so many looks for users who are idle; it looks at as many.
+_LOOKS: Final = 16
 # What the ledger remembers is added in portions of so many users, between which requests have their turn.
 _PORTION: Final = 100
 
@@ -56,7 +58,7 @@ class Lease:
         allowance = self._allowance
         if allowance is not None:
             self._allowance = None
-            self._limiter.settle(allowance, tokens, cost, at_least_largest=at_least_largest)
+            self._limiter.settle(allowance, tokens, cost, at_least_largest)
 
     def withdraw(self) -> None:
         """Count the request for nothing: it was refused before any provider saw it. Instead of ``settle``."""
@@ -64,7 +66,7 @@ class Lease:
         if allowance is not None:
             self._allowance = None
             allowance.take_back(self._begun_ms)
-            self._limiter.settle(allowance, 0, MicroUsd(0))
+            self._limiter.settle(allowance, 0, MicroUsd(0), False)
 
 
 class Limiter:
@@ -80,6 +82,7 @@ class Limiter:
         self._time = SteadyTime(clock)
         self._allowances: dict[str, Allowance] = {}
         self._turns: list[str] = []
+        self._settled = 0
 
     # A request
 
@@ -109,16 +112,19 @@ class Limiter:
         """
         self._allowance(name, limits).check(self._time.now_ms(), self._time.wall_s)
 
-    def settle(
-        self, allowance: Allowance, tokens: int, cost: MicroUsd, *, at_least_largest: bool = False
-    ) -> None:
+    def settle(self, allowance: Allowance, tokens: int, cost: MicroUsd, at_least_largest: bool) -> None:
         """Count the end of a request. Called by its ``Lease``."""
         self.running -= 1
         allowance.running -= 1
         if allowance.is_counted:
             now_ms = self._time.now_ms()
-            allowance.spend(tokens, cost, now_ms, at_least_largest=at_least_largest)
-            self._forget_idle(now_ms)
+            if at_least_largest:
+                allowance.spend_unknown(tokens, cost, now_ms)
+            else:
+                allowance.spend(tokens, cost, now_ms)
+            self._settled += 1
+            if self._settled % _LOOKS == 0:
+                self._forget_idle(now_ms, _LOOKS)
 
     # Whoever watches
 
@@ -167,18 +173,17 @@ class Limiter:
         now_ms = self._time.now_ms()
         if allowance is None:
             # Two looks for each that comes: however many names come and go, few are kept that are idle.
-            self._forget_idle(now_ms)
-            self._forget_idle(now_ms)
+            self._forget_idle(now_ms, 2)
             allowance = self._allowances[name] = Allowance()
         if allowance.limits is not limits:
             allowance.go_by(limits, now_ms)
         return allowance
 
-    def _forget_idle(self, now_ms: int) -> None:
-        """Look at one user, and forget them if idle: all have their turn, and no request pays for all."""
+    def _forget_idle(self, now_ms: int, looks: int) -> None:
+        """Look at some users, and forget who is idle: all have their turn, and no request pays for all."""
         if not self._turns:
             self._turns = list(self._allowances)
-        if self._turns:
+        for _ in range(min(looks, len(self._turns))):
             name = self._turns.pop()
             allowance = self._allowances.get(name)
             if allowance is not None and allowance.is_idle(now_ms):

@@ -64,13 +64,15 @@ HELD: Final = Held(64 * 1024 * 1024)
 
 
 class Meter:
-    """Reads one response's body. Nothing here raises.
+    """Reads one response's body; ``meter_for`` makes it. Nothing here raises.
 
     Attributes:
         pieces: Body bytes that were not looked at yet, without transfer framing.
         size: How long the body is, in bytes, as far as it was looked at; unpacked if it is packed and
             was read, else as it came. All of it counts once the meter is closed.
         take: Adds a piece: a bound method of a built-in type, which costs next to nothing.
+        windows: Once the meter is closed, the last event that passed of those which say how far the
+            provider's own limits are used.
     """
 
     __slots__ = (
@@ -84,27 +86,20 @@ class Meter:
         "pieces",
         "size",
         "take",
+        "windows",
     )
 
-    def __init__(
-        self,
-        dialect: Dialect,
-        body: Stream | Document | None,
-        decoder: Decoder | None,
-        held: Held,
-        *,
-        reads: bool,
-    ) -> None:
-        self.pieces: list[bytes] = []
-        self.size = 0
-        self.take: Callable[[bytes], None] = self.pieces.append
-        self._dialect = dialect
-        self._body = body
-        self._decoder = decoder
-        self._packed = 0
-        self._all_held = held
-        self._held = 0
-        self._reads = reads
+    pieces: list[bytes]
+    size: int
+    take: Callable[[bytes], None]
+    windows: Mapping[str, object] | None
+    _dialect: Dialect
+    _body: Stream | Document | None  # of a small document none is needed
+    _decoder: Decoder | None
+    _packed: int  # bytes that were unpacked
+    _all_held: Held
+    _held: int  # bytes of it that are this meter's
+    _reads: bool
 
     def look(self) -> None:
         """Look at the pieces and forget them."""
@@ -128,10 +123,11 @@ class Meter:
         Args:
             whole: The response came to its own end.
         """
+        body = self._body
         try:
-            if self._body is not None:
+            if body is not None:
                 self.look()
-                return self._body.reading(whole=whole)
+                return body.reading(whole=whole)
             if self._reads and whole:  # a small document, as most are
                 return read_document(self._joined(), self._dialect)
             self.size += sum(map(len, self.pieces))
@@ -140,15 +136,12 @@ class Meter:
         finally:
             self.pieces.clear()
             self._reads = False
+            if isinstance(body, Stream):
+                self.windows = body.windows
             if self._held:
                 self._all_held.grow(-self._held)
                 self._held = 0
         return UNMETERED
-
-    @property
-    def windows(self) -> Mapping[str, object] | None:
-        """The last event that passed of those which say how far the provider's own limits are used."""
-        return self._body.windows if isinstance(self._body, Stream) else None
 
     def _joined(self) -> bytes:
         pieces = self.pieces
@@ -191,7 +184,7 @@ def meter_for(dialect: Dialect, *, content_type: bytes, content_encoding: bytes,
         content_encoding: The field's value, or empty: what has an unknown coding is unmetered.
         held: What all meters together may hold: one that finds no room gives up.
     """
-    kind = _kind(content_type[:_TYPE_BYTES])
+    kind = _kind(content_type if len(content_type) <= _TYPE_BYTES else content_type[:_TYPE_BYTES])
     reads = kind is not None
     undo = None
     if content_encoding and reads:
@@ -199,7 +192,18 @@ def meter_for(dialect: Dialect, *, content_type: bytes, content_encoding: bytes,
             undo = decoder(content_encoding, limit=_DECODED_BYTES)
         except Exception:  # unknown, or its library is broken: the response passes all the same
             reads = False
-    return Meter(dialect, Stream(dialect) if kind is Stream else None, undo, held, reads=reads)
+    meter = Meter()
+    pieces: list[bytes] = []
+    meter.pieces = pieces
+    meter.take = pieces.append
+    meter.size = meter._packed = meter._held = 0
+    meter.windows = None
+    meter._dialect = dialect
+    meter._body = Stream(dialect) if kind is Stream else None
+    meter._decoder = undo
+    meter._all_held = held
+    meter._reads = reads
+    return meter
 
 
 @lru_cache(maxsize=64)

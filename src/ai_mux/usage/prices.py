@@ -18,7 +18,7 @@ from decimal import Decimal
 from fnmatch import translate
 from fractions import Fraction
 from math import inf, lcm
-from typing import Final, NamedTuple
+from typing import Final
 
 from ai_mux.usage.price_table import STANDARD, Model, Price, Rates, beginning_s, table
 from ai_mux.usage.tally import MicroUsd, Tokens
@@ -36,28 +36,15 @@ _DATE: Final = re.compile(r"(?<=[-@])(?:[0-9]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2})\Z")
 _DIGIT: Final = re.compile(r"[0-9]")
 
 
-class _Scale(NamedTuple):
-    """Rates in whole numbers: twice ``rate * denominator``, so that rounding is one division.
-
-    Attributes:
-        rates: By kind of token; 0 where there is no rate.
-        half: Half of what the sum is divided by: the denominator.
-        gaps: The places of kinds without a rate.
-    """
-
-    rates: tuple[int, ...]
-    half: int
-    gaps: tuple[int, ...]
-
-
-class _Period(NamedTuple):
-    """A price as one tier of a model has it: ``_Scale`` for short and for long prompts, None for no rates."""
-
-    first_s: float
-    end_s: float
-    long_above: float
-    short: _Scale | None
-    long: _Scale | None
+# Both are taken apart for every request, hence plain tuples.
+#
+# Rates in whole numbers: by kind of token, 0 where there is none, each twice ``rate * denominator``, so that
+# rounding is one division; twice the denominator, by which their sum is divided; the places of kinds without
+# a rate.
+_Scale = tuple[tuple[int, int, int, int, int], int, tuple[int, ...]]
+# A price as one tier of a model has it: from when and until when it holds, above how many tokens a prompt is
+# long, and what short and long prompts cost, None for no rates.
+_Period = tuple[float, float, float, _Scale | None, _Scale | None]
 
 
 class Prices:
@@ -77,14 +64,14 @@ class Prices:
         self._overrides = [
             (
                 re.compile(translate(glob.lower())),
-                _Period(-inf, inf, inf, _scale(Rates(**per_million)), None),
+                (-inf, inf, inf, _scale(Rates(**per_million)), None),
             )
             for glob, per_million in overrides
         ]
         self._resolved: dict[tuple[str, str, str | None], tuple[_Period, ...]] = {}
 
     def cost(
-        self, *, provider: str, model: str, tokens: Tokens, tier: str | None, at_s: float
+        self, provider: str, model: str, tokens: Tokens, tier: str | None, at_s: float
     ) -> MicroUsd | None:
         """Return what a request costs, or None where something of it has no known price.
 
@@ -100,23 +87,25 @@ class Prices:
         if periods is None:
             periods = self._resolve(key)
         for period in periods:
-            if period.first_s <= at_s < period.end_s:
+            first_s, end_s, long_above, short, long = period
+            if first_s <= at_s < end_s:
                 break
         else:
             return None
-        _, _, long_above, short, long = period
         fresh, read, written_5m, written_1h, answer = tokens
         # Both providers count what was read from the cache and written to it to a prompt's length.
-        scale = short if fresh + read + written_5m + written_1h <= long_above else long
+        is_long = long_above < inf and fresh + read + written_5m + written_1h > long_above
+        scale = long if is_long else short
         if scale is None:
             return None
-        (of_fresh, of_read, of_5m, of_1h, of_answer), half, gaps = scale
+        (of_fresh, of_read, of_5m, of_1h, of_answer), whole, gaps = scale
         if gaps and any(tokens[kind] for kind in gaps):
             return None
         twice = (
             fresh * of_fresh + read * of_read + written_5m * of_5m + written_1h * of_1h + answer * of_answer
         )
-        return MicroUsd((twice + half) // (2 * half))
+        # Every request comes here, and to call a NewType is to call a function that returns its argument.
+        return (twice + whole // 2) // whole  # type: ignore[return-value]
 
     def known(self) -> tuple[Model, ...]:
         """Return the models of the table, those without a price included.
@@ -173,20 +162,18 @@ def _listed(provider: str, name: str, tier: str | None) -> tuple[_Period, ...]:
 
 def _period(price: Price, tier: str) -> _Period:
     short, long = price.short.get(tier), price.long.get(tier)
-    return _Period(
-        first_s=-inf if price.first_day is None else beginning_s(price.first_day),
-        end_s=inf if price.end_day is None else beginning_s(price.end_day),
-        long_above=inf if price.long_above is None else price.long_above,
-        short=None if short is None else _scale(short),
-        long=None if long is None else _scale(long),
+    return (
+        -inf if price.first_day is None else beginning_s(price.first_day),
+        inf if price.end_day is None else beginning_s(price.end_day),
+        inf if price.long_above is None else price.long_above,
+        None if short is None else _scale(short),
+        None if long is None else _scale(long),
     )
 
 
 def _scale(rates: Rates) -> _Scale:
     exact = [Fraction(rate or 0) for rate in rates]
-    half = lcm(*(rate.denominator for rate in exact))
-    return _Scale(
-        rates=tuple(int(rate * half * 2) for rate in exact),
-        half=half,
-        gaps=tuple(place for place, rate in enumerate(rates) if rate is None),
-    )
+    whole = 2 * lcm(*(rate.denominator for rate in exact))
+    fresh, read, written_5m, written_1h, answer = (int(rate * whole) for rate in exact)
+    gaps = tuple(place for place, rate in enumerate(rates) if rate is None)
+    return (fresh, read, written_5m, written_1h, answer), whole, gaps

@@ -22,7 +22,7 @@ _STEPS: Final = 60
 _MOST: Final = 2**62
 # Who remembers has another reading of the clock, and writes a little later or earlier than we count.
 _ABOUT_MS: Final = 1000
-_ALWAYS: Final = -(2**62)
+_LONG_AGO: Final = -(2**62)
 
 
 class SteadyTime:
@@ -37,24 +37,29 @@ class SteadyTime:
             telling people when, and for what others wrote down by that clock.
     """
 
-    __slots__ = ("_ahead_s", "_clock", "wall_s")
+    __slots__ = ("_ahead_s", "_monotonic", "_wall", "wall_s")
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._wall = clock.time
+        self._monotonic = clock.monotonic
         self._ahead_s = -math.inf
         self.now_ms()
 
     def now_ms(self) -> int:
         """Return the time. Its differences mean something; it may be ahead of the wall clock."""
         # The wall clock first: a pause between the two must not look like a jump forward.
-        wall_s = self.wall_s = self._clock.time()
-        monotonic_s = self._clock.monotonic()
-        self._ahead_s = max(self._ahead_s, wall_s - monotonic_s)
-        return round((monotonic_s + self._ahead_s) * 1000)
+        wall_s = self.wall_s = self._wall()
+        monotonic_s = self._monotonic()
+        ahead_s = wall_s - monotonic_s
+        if ahead_s > self._ahead_s:
+            self._ahead_s = ahead_s
+        else:
+            ahead_s = self._ahead_s
+        return round((monotonic_s + ahead_s) * 1000)
 
     def peek_ms(self) -> int:
         """Return the time and change nothing: for other threads than the one that counts."""
-        wall_s, monotonic_s = self._clock.time(), self._clock.monotonic()
+        wall_s, monotonic_s = self._wall(), self._monotonic()
         return round((monotonic_s + max(self._ahead_s, wall_s - monotonic_s)) * 1000)
 
 
@@ -89,6 +94,42 @@ class Seen(NamedTuple):
 NOTHING_SEEN: Final = Seen(0, None, None)
 
 
+class _Sum:
+    """What is added to still: the newest of a window's sums.
+
+    Attributes:
+        last_ms: When the last of it came; ``_LONG_AGO`` where nothing did.
+        amount: How much it is.
+        largest: The largest part of it.
+    """
+
+    __slots__ = ("amount", "largest", "last_ms")
+
+    def __init__(self, last_ms: int, amount: int, largest: int) -> None:
+        self.last_ms = last_ms
+        self.amount = amount
+        self.largest = largest
+
+
+class _Sums(NamedTuple):
+    """A window's sums. Replaced as a whole: another thread sees those before, or those after.
+
+    Attributes:
+        last_ms: Of each sum but the newest, as in ``_Sum``.
+        amounts: Likewise.
+        largest: Likewise.
+        newest: The newest.
+    """
+
+    last_ms: "array[int]"
+    amounts: "array[int]"
+    largest: "array[int]"
+    newest: _Sum
+
+
+_EMPTY: Final = array("q")
+
+
 class Window:
     """How much of something was used within the last ``window_s`` seconds.
 
@@ -98,71 +139,92 @@ class Window:
     Attributes:
         used: How much.
         largest: The most that was added at once.
+        due_ms: Before this time ``slide`` finds nothing that is too old, and need not be called.
     """
 
     __slots__ = (
-        "_amounts",
         "_begun_ms",
         "_known_from_ms",
-        "_largest",
-        "_last_ms",
+        "_newest",
+        "_step_ms",
+        "_sums",
         "_window_ms",
+        "due_ms",
         "largest",
         "used",
     )
 
     def __init__(self, window_s: int, now_ms: int) -> None:
         self._window_ms = window_s * 1000
-        self.used = 0
-        self.largest = 0
-        # One entry a sum: when the last of it came, how much it is, the largest part of it.
-        self._last_ms = array("q")
-        self._amounts = array("q")
-        self._largest = array("q")
-        self._begun_ms = 0  # when the newest sum was begun
+        self._step_ms = math.ceil(self._window_ms / _STEPS)
         self._known_from_ms = now_ms  # whatever was used since then was added
+        self._clear()
+
+    def _clear(self) -> None:
+        self.used = self.largest = 0
+        self._replace(_EMPTY, _EMPTY, _EMPTY, _Sum(_LONG_AGO, 0, 0), _LONG_AGO)
+
+    def _replace(
+        self,
+        last_ms: "array[int]",
+        amounts: "array[int]",
+        largest: "array[int]",
+        newest: _Sum,
+        begun_ms: int,
+    ) -> None:
+        """Have these sums from now on, the newest of which was begun then."""
+        self._sums = _Sums(last_ms, amounts, largest, newest)
+        self._newest = newest
+        self._begun_ms = begun_ms
+        oldest_ms = last_ms[0] if last_ms else newest.last_ms
+        # Also when the newest takes no more, so that ``add`` has one thing to ask.
+        self.due_ms = min(begun_ms + self._step_ms, oldest_ms + self._window_ms)
 
     def add(self, now_ms: int, amount: int) -> None:
         """Count ``amount`` as used now; negative counts as nothing."""
-        last_ms, amounts = self._last_ms, self._amounts
-        if last_ms and last_ms[0] <= now_ms - self._window_ms:
-            self.slide(now_ms)
-        if amount <= 0:
+        newest = self._newest
+        if now_ms < self.due_ms and 0 < amount <= _MOST - newest.amount:
+            # What nearly every request does: it adds to the newest sum.
+            newest.last_ms = now_ms
+            newest.amount += amount
+            self.used += amount
+            if amount > newest.largest:
+                newest.largest = amount
+                self.largest = max(self.largest, amount)
             return
-        if (
-            not last_ms
-            or (now_ms - self._begun_ms) * _STEPS >= self._window_ms
-            or amounts[-1] + amount > _MOST
-        ):
+        self.slide(now_ms)
+        if amount > 0:
             self._append(now_ms, amount, amount)
-            return
-        # What nearly every request does: it adds to the newest sum.
-        last_ms[-1] = now_ms
-        amounts[-1] += amount
-        self.used += amount
-        if amount > self._largest[-1]:
-            self._largest[-1] = amount
-            self.largest = max(self.largest, amount)
 
     def take_back(self, at_ms: int) -> None:
         """Count one less of what was added at ``at_ms``, one at a time; what has left already stays so."""
-        at = bisect_left(self._last_ms, at_ms)
-        if at < len(self._last_ms) and self._amounts[at]:
-            self._amounts[at] -= 1
+        last_ms, amounts, _, newest = self._sums
+        at = bisect_left(last_ms, at_ms)
+        if at < len(last_ms):
+            if amounts[at]:
+                amounts[at] -= 1
+                self.used -= 1
+        elif at_ms <= newest.last_ms and newest.amount:
+            newest.amount -= 1
             self.used -= 1
 
     def slide(self, now_ms: int) -> None:
         """Let go of what is too old."""
-        last_ms = self._last_ms
-        if last_ms and last_ms[0] <= now_ms - self._window_ms:
-            count = bisect_right(last_ms, now_ms - self._window_ms)
-            self.used -= sum(self._amounts[:count])
-            del last_ms[:count], self._amounts[:count], self._largest[:count]
-            self.largest = max(self._largest, default=0)
+        if now_ms < self.due_ms:
+            return
+        last_ms, amounts, largest, newest = self._sums
+        too_old_ms = now_ms - self._window_ms
+        if newest.last_ms <= too_old_ms:
+            self._clear()
+        elif last_ms and last_ms[0] <= too_old_ms:
+            count = bisect_right(last_ms, too_old_ms)
+            self.used -= sum(amounts[:count])
+            self.largest = max(newest.largest, max(largest[count:], default=0))
+            self._replace(last_ms[count:], amounts[count:], largest[count:], newest, self._begun_ms)
 
     def is_empty(self, now_ms: int) -> bool:
         """Tell whether nothing is left of what was added."""
-        return not self._last_ms or self._last_ms[-1] <= now_ms - self._window_ms
+        return self._newest.last_ms <= now_ms - self._window_ms
 
     def below_in_ms(self, now_ms: int, amount: int) -> int:
         """Return in how many milliseconds less than ``amount`` will be used, if nothing more is; 0 for now.
@@ -174,7 +236,7 @@ class Window:
         surplus = self.used - amount
         if surplus < 0:
             return 0
-        for last_ms, gone in zip(self._last_ms, self._amounts, strict=True):
+        for last_ms, gone, _ in self._entries():
             surplus -= gone
             if surplus < 0:
                 return last_ms + self._window_ms - now_ms
@@ -182,13 +244,14 @@ class Window:
 
     def seen(self, now_ms: int) -> "Seen":
         """Return what is used and when it leaves; change nothing."""
-        # Another thread may come between the two copies, but what it removes, it removes in front.
-        last_ms, amounts = self._last_ms[:], self._amounts[:]
-        count = len(last_ms) - bisect_right(last_ms, now_ms - self._window_ms)
-        if not count:
+        last_ms, amounts, _, newest = self._sums
+        too_old_ms = now_ms - self._window_ms
+        if newest.last_ms <= too_old_ms:
             return NOTHING_SEEN
+        gone = bisect_right(last_ms, too_old_ms)
+        first_ms = last_ms[gone] if gone < len(last_ms) else newest.last_ms
         end_ms = self._window_ms - now_ms
-        return Seen(sum(amounts[-count:]), last_ms[-count] + end_ms, last_ms[-1] + end_ms)
+        return Seen(sum(amounts[gone:]) + newest.amount, first_ms + end_ms, newest.last_ms + end_ms)
 
     # What is known from elsewhere
 
@@ -219,7 +282,7 @@ class Window:
         if now_ms - self._known_from_ms >= self._window_ms:
             return
         both = max(0, self.used - pending)
-        entries = list(self._entries())
+        entries = self._entries()
         for at_ms, amount, largest in sorted(past, reverse=True):
             rest = amount
             if at_ms >= self._known_from_ms - _ABOUT_MS:
@@ -227,28 +290,35 @@ class Window:
                 both -= amount - rest
             if rest > 0:
                 entries.append((at_ms, rest, min(largest, rest)))
-        self._known_from_ms = _ALWAYS
-        del self._last_ms[:], self._amounts[:], self._largest[:]
-        self.used = self.largest = 0
+        self._known_from_ms = _LONG_AGO
+        self._clear()
         for entry in sorted(entries):
             self._append(*entry)
 
-    def _entries(self) -> Iterable[tuple[int, int, int]]:
-        return zip(self._last_ms, self._amounts, self._largest, strict=True)
+    def _entries(self) -> list[tuple[int, int, int]]:
+        """Return all sums, oldest first: when the last of it came, how much it is, the largest part of it."""
+        last_ms, amounts, largest, newest = self._sums
+        entries = list(zip(last_ms, amounts, largest, strict=True))
+        if newest.last_ms > _LONG_AGO:
+            entries.append((newest.last_ms, newest.amount, newest.largest))
+        return entries
 
     def _append(self, at_ms: int, amount: int, largest: int) -> None:
+        """Add to the newest sum, or begin one."""
+        newest = self._newest
         if amount > _MOST:
             amount = largest = _MOST
-        if self._last_ms and (at_ms - self._begun_ms) * _STEPS < self._window_ms:
-            if self._amounts[-1] + amount > _MOST:
-                amount = _MOST - self._amounts[-1]
-            self._last_ms[-1] = at_ms
-            self._amounts[-1] += amount
-            self._largest[-1] = max(self._largest[-1], largest)
+        if at_ms < self._begun_ms + self._step_ms:
+            amount = min(amount, _MOST - newest.amount)
+            newest.last_ms = at_ms
+            newest.amount += amount
+            newest.largest = max(newest.largest, largest)
         else:
-            self._begun_ms = at_ms
-            self._last_ms.append(at_ms)
-            self._amounts.append(amount)
-            self._largest.append(largest)
+            last_ms, amounts, most, _ = self._sums
+            if newest.last_ms > _LONG_AGO:
+                last_ms = last_ms + array("q", [newest.last_ms])
+                amounts = amounts + array("q", [newest.amount])
+                most = most + array("q", [newest.largest])
+            self._replace(last_ms, amounts, most, _Sum(at_ms, amount, largest), at_ms)
         self.used += amount
         self.largest = max(self.largest, largest)

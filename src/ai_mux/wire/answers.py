@@ -44,19 +44,18 @@ class RequestIds:
     than an id.
     """
 
-    __slots__ = ("_at", "_block")
+    __slots__ = ("_made",)
 
     def __init__(self) -> None:
-        self._block = b""
-        self._at = 0
+        self._made: list[str] = []
 
     def next(self) -> str:
         """Return a new id."""
-        if self._at >= len(self._block):
-            self._block = os.urandom(_ID_CHARACTERS * _ID_BLOCK).translate(_BASE32)
-            self._at = 0
-        start, self._at = self._at, self._at + _ID_CHARACTERS
-        return "amx_" + self._block[start : self._at].decode("ascii")
+        if not self._made:
+            block = os.urandom(_ID_CHARACTERS * _ID_BLOCK).translate(_BASE32).decode("ascii")
+            starts = range(0, len(block), _ID_CHARACTERS)
+            self._made = ["amx_" + block[start : start + _ID_CHARACTERS] for start in starts]
+        return self._made.pop()
 
 
 def answer(

@@ -4,13 +4,15 @@ Everything that is not named here passes byte for byte, in its place. What is
 named is looked at once, by index; the other lines are never touched.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import lru_cache
-from typing import Final, NamedTuple
+from functools import partial
+from operator import itemgetter
+from typing import Final
 
 from ai_mux.wire.http1 import CHUNKED, RequestHead, ResponseHead
+from ai_mux.wire.memory import Memory, up_to
 from ai_mux.wire.shapes import Parts, Shape
 
 # What the client says to us and not to the provider. Forwarding the first four
@@ -56,6 +58,7 @@ _NEVER_NAMED: Final = frozenset(
 _HANDSHAKE: Final = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 _SWITCHING: Final = frozenset({b"connection", b"upgrade"})
 _ONLY_UPGRADE: Final = frozenset({b"upgrade"})
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 
 # Looked at by the head parser, the admission or the exchange, and passed on.
 _LOOKED_AT: Final = frozenset(
@@ -119,29 +122,51 @@ class Changes:
     include: tuple[tuple[bytes, bytes], ...] = ()
 
 
+_Field = tuple[int, int, bytes]
+"""A field that has to be looked at: the indices of its room and its part, and how its line begins."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Edit:
     """What is changed in every head of one shape.
 
     Attributes:
-        pieces: What the head upstream consists of: constants, and room for what follows.
-        taken: (index in ``pieces``, index of the client's part) of parts that pass as they are.
-        codings: Accept-Encoding fields.
+        pieces: What the changed head consists of: by turns what is the same in all of them, and
+            room for one part, or for what is put in its place.
+        taken: Picks what goes into the room: the first line, and all parts that pass or are looked at.
+        codings: Accept-Encoding fields. In their room is the whole line, for it may be left out.
         members: Fields that must contain a member: all of a name, and the member.
     """
 
     pieces: list[bytes]
-    taken: tuple[tuple[int, int], ...]
-    codings: tuple["_Field", ...] = ()
-    members: tuple[tuple[tuple["_Field", ...], bytes], ...] = ()
+    taken: Callable[[Parts], Sequence[bytes]]
+    codings: tuple[_Field, ...] = ()
+    members: tuple[tuple[tuple[_Field, ...], bytes], ...] = ()
 
 
-class _Field(NamedTuple):
-    """A field whose value has to be looked at: its place, its part, and how its line begins."""
+class _Mould:
+    """An edit in the making: what is the same and what differs, by turns."""
 
-    at: int
-    part: int
-    beginning: bytes
+    def __init__(self, before: bytes, after: bytes) -> None:
+        """Begin with room for what differs of the first line, and what stands around it."""
+        self.pieces: list[bytes] = [before, b"", after]
+        self._parts = [0]
+
+    def put(self, constant: bytes) -> None:
+        """Go on with what is the same in every head."""
+        self.pieces[-1] += constant
+
+    def take(self, part: int) -> int:
+        """Go on with room for a part; return its place."""
+        self._parts.append(part)
+        self.pieces += (b"", b"")
+        return len(self.pieces) - 2
+
+    def picker(self) -> Callable[[Parts], Sequence[bytes]]:
+        """Return what picks the parts for the room."""
+        if len(self._parts) > 1:
+            return itemgetter(*self._parts)
+        return lambda parts: (parts[0],)  # itemgetter would give it alone
 
 
 class RequestRules:
@@ -198,7 +223,7 @@ class RequestRules:
         self._members = members
         self._ends = tuple((name, spelled[name] + b": " + value) for name, value in put.items())
         self._adds_encoding = b"accept-encoding" not in put
-        self._edits: dict[Shape, _Edit] = {}
+        self._edits = Memory(self._edit, keeps=_is_learnt, most=_EDITS)
 
     @property
     def notable(self) -> frozenset[bytes]:
@@ -213,88 +238,94 @@ class RequestRules:
             target: The request target upstream.
         """
         shape, parts = head.shape, head.parts
-        named = head.options - _NEVER_NAMED
+        named = _NOTHING if head.options <= _NEVER_NAMED else head.options - _NEVER_NAMED
         if named:
             shape = shape.noting(named)
             parts = shape.cut(head.lines)
-        edit = self._edits.get(shape) or self._edit(shape, named)
+        edit = self._edit(shape, named) if named else self._edits[shape]
         pieces = edit.pieces.copy()
-        pieces[0] = b"%b %b HTTP/1.1\r\n" % (head.method, target)
-        for at, part in edit.taken:
-            pieces[at] = parts[part]
+        pieces[1::2] = edit.taken(parts)
+        pieces[1] = b"%b %b" % (head.method, target)
         if edit.codings:
             _restrict(pieces, parts, edit.codings)
         for fields, member in edit.members:
             _complete(pieces, parts, fields, member)
         return b"".join(pieces)
 
-    def _edit(self, shape: Shape, named: frozenset[bytes]) -> _Edit:
+    def _edit(self, shape: Shape, named: frozenset[bytes] = _NOTHING) -> _Edit:
         """Find out what is changed in heads of this shape whose Connection names these fields."""
-        pieces = [b""]
-        taken: list[tuple[int, int]] = []
+        mould = _Mould(b"", b" HTTP/1.1\r\n")
         codings: list[_Field] = []
         holding: dict[bytes, list[_Field]] = {}
         placed: set[bytes] = set()
         for part, (name, beginnings) in enumerate(shape.layout):
             if name is None:
-                taken.append((len(pieces), part))
-                pieces.append(b"")
+                mould.take(part)
                 continue
             fate = self._fates.get(name)
             if not name or name in named or fate is _Fate.DROPPED or name in placed:
                 continue
             if isinstance(fate, bytes):
                 placed.add(name)
-                pieces.append(beginnings[0] + fate + b"\r\n")
+                mould.put(beginnings[0] + fate + b"\r\n")
             elif fate is _Fate.RESTRICTED:
-                codings.append(_Field(len(pieces), part, beginnings[0]))
-                pieces.append(b"")
+                codings.append((mould.take(part), part, beginnings[0]))
             elif fate is _Fate.COMPLETED:
-                holding.setdefault(name, []).append(_Field(len(pieces), part, beginnings[0]))
-                pieces.append(b"")
+                mould.put(beginnings[0])
+                holding.setdefault(name, []).append((mould.take(part), part, beginnings[0]))
+                mould.put(b"\r\n")
             elif fate is _Fate.PASSES or not name.startswith(self._families):
-                taken.append((len(pieces) + 1, part))
-                pieces += (beginnings[0], b"", b"\r\n")
+                mould.put(beginnings[0])
+                mould.take(part)
+                mould.put(b"\r\n")
         ends = [name + b": " + member for name, member in self._members.items() if name not in holding]
         ends += [line for name, line in self._ends if name not in placed]
         if self._adds_encoding and not codings:
             ends.append(b"Accept-Encoding: identity")
-        edit = _Edit(
-            pieces=[*pieces, *(line + b"\r\n" for line in ends), b"\r\n"],
-            taken=tuple(taken),
+        mould.put(b"".join(line + b"\r\n" for line in ends) + b"\r\n")
+        return _Edit(
+            pieces=mould.pieces,
+            taken=mould.picker(),
             codings=tuple(codings),
             members=tuple((tuple(fields), self._members[name]) for name, fields in holding.items()),
         )
-        if shape.is_learnt:
-            if len(self._edits) >= _EDITS:
-                self._edits.clear()
-            self._edits[shape] = edit
-        return edit
+
+
+def _is_learnt(shape: Shape) -> bool:
+    return shape.is_learnt
 
 
 def _restrict(pieces: list[bytes], parts: Parts, codings: tuple[_Field, ...]) -> None:
     """Leave what is known in the Accept-Encoding fields; where nothing is, one of them says so."""
     refuses_all = True
     for at, part, beginning in codings:
-        value = parts[part].strip(b" \t")
-        kept = _kept_codings(value)
+        kept = _CODINGS_KEPT[parts[part]]
         if kept:
             refuses_all = False
-            pieces[at] = beginning + (parts[part] if kept == value else b" " + kept) + b"\r\n"
+        pieces[at] = b"%b%b\r\n" % (beginning, kept) if kept else b""
     if refuses_all:
-        pieces[codings[0].at] = codings[0].beginning + b" identity\r\n"
+        at, _, beginning = codings[0]
+        pieces[at] = beginning + b" identity\r\n"
+
+
+def _known_codings(value: bytes) -> bytes:
+    """Return an Accept-Encoding without the codings that are not known; the bytes as they are if all are."""
+    members = [member for member in (part.strip(b" \t") for part in value.split(b",")) if member]
+    kept = [member for member in members if member.partition(b";")[0].strip(b" \t").lower() in _CODINGS]
+    return value if kept and len(kept) == len(members) else b" " * bool(kept) + b", ".join(kept)
+
+
+_CODINGS_KEPT: Final = Memory(_known_codings, keeps=up_to(_REMEMBERED_BYTES), most=_REMEMBERED)
 
 
 def _complete(pieces: list[bytes], parts: Parts, fields: tuple[_Field, ...], member: bytes) -> None:
-    """Pass these fields on, the member appended to the last of them unless one has it."""
-    lacks = True
-    for at, part, beginning in fields:
-        pieces[at] = beginning + parts[part] + b"\r\n"
-        lacks = lacks and not _has_member(parts[part], member)
-    if lacks:
-        at, part, beginning = fields[-1]
-        line = (beginning + parts[part]).rstrip(b" \t")
-        pieces[at] = line + (b" " if len(line) == len(beginning) else b",") + member + b"\r\n"
+    """Append the member to the last of these fields unless one has it."""
+    for _, part, _ in fields:
+        if _has_member(parts[part], member):
+            return
+    at, part, _ = fields[-1]
+    before = parts[part].rstrip(b" \t")
+    pieces[at] = b"%b,%b" % (before, member) if before else b" " + member
 
 
 def respond(
@@ -318,21 +349,22 @@ def respond(
         switching: It is a 101 that opens a WebSocket.
     """
     shape, parts = head.shape, head.parts
-    named = head.options - _NEVER_NAMED
+    named = _NOTHING if head.options <= _NEVER_NAMED else head.options - _NEVER_NAMED
     if named:
         shape = shape.noting(named)
         parts = shape.cut(head.lines)
-    dropped = _DROPPED_FROM_RESPONSES if head.length == CHUNKED and not decoded else _DROPPED_WITH_CODING
-    if switching:
-        dropped -= _SWITCHING if head.options == _ONLY_UPGRADE else _ONLY_UPGRADE
-    if named:
-        dropped |= named
-    plan = _passing(shape, dropped) if shape.is_learnt else _passing.__wrapped__(shape, dropped)
-    pieces = plan.pieces.copy()
-    pieces[0] = b"HTTP/1.1%b\r\n" % parts[0][len(b"HTTP/1.x") :]
-    for at, part in plan.taken:
-        pieces[at] = parts[part]
-    if id_field not in head.fields or id_field in named:
+    stays_chunked = head.length == CHUNKED and not decoded
+    if named or switching:
+        dropped = _DROPPED_FROM_RESPONSES if stays_chunked else _DROPPED_WITH_CODING
+        if switching:
+            dropped -= _SWITCHING if head.options == _ONLY_UPGRADE else _ONLY_UPGRADE
+        edit = _passing(shape, dropped | named)
+    else:
+        edit = (_STAYING_CHUNKED if stays_chunked else _OTHERS)[shape]
+    pieces = edit.pieces.copy()
+    pieces[1::2] = edit.taken(parts)
+    pieces[1] = parts[0][len(b"HTTP/1.x") :]
+    if id_field not in head.shape.places or id_field in named:
         pieces.append(id_field + b": " + request_id.encode("ascii") + b"\r\n")
     if close:
         pieces.append(b"Connection: close\r\n")
@@ -342,35 +374,28 @@ def respond(
     return b"".join(pieces)
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def _passing(shape: Shape, dropped: frozenset[bytes]) -> _Edit:
     """Find out what passes of the responses of one shape."""
-    pieces: list[bytes] = []
-    taken: list[tuple[int, int]] = []
+    mould = _Mould(b"HTTP/1.1", b"\r\n")
     for part, (name, beginnings) in enumerate(shape.layout):
-        if not name:  # the first line, or lines of which none is notable
-            taken.append((len(pieces), part))
-            pieces.append(b"")
-        elif name not in dropped and not name.startswith(b"proxy-"):
-            taken.append((len(pieces) + 1, part))
-            pieces += (beginnings[0], b"", b"\r\n")
-    return _Edit(pieces=pieces, taken=tuple(taken[1:]))
+        if name is None:
+            mould.take(part)
+        elif name and name not in dropped and not name.startswith(b"proxy-"):
+            mould.put(beginnings[0])
+            mould.take(part)
+            mould.put(b"\r\n")
+    return _Edit(pieces=mould.pieces, taken=mould.picker())
 
 
-def _kept_codings(value: bytes) -> bytes:
-    """Return an Accept-Encoding without the codings that are not known; the bytes as they are if all are."""
-    return _known_codings(value) if len(value) <= _REMEMBERED_BYTES else _known_codings.__wrapped__(value)
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _known_codings(value: bytes) -> bytes:
-    members = [member for member in (part.strip(b" \t") for part in value.split(b",")) if member]
-    kept = [member for member in members if member.partition(b";")[0].strip(b" \t").lower() in _CODINGS]
-    return value if kept and len(kept) == len(members) else b", ".join(kept)
+_STAYING_CHUNKED: Final = Memory(
+    partial(_passing, dropped=_DROPPED_FROM_RESPONSES), keeps=_is_learnt, most=_EDITS
+)
+_OTHERS: Final = Memory(partial(_passing, dropped=_DROPPED_WITH_CODING), keeps=_is_learnt, most=_EDITS)
 
 
 def _has_member(value: bytes, member: bytes) -> bool:
-    return member in value and member in [part.strip(b" \t") for part in value.split(b",")]
+    # ``in`` would first try whether ``member`` is a number, which costs as much as this whole function.
+    return value.find(member) >= 0 and member in [part.strip(b" \t") for part in value.split(b",")]
 
 
 def _with_member(value: bytes, member: bytes) -> bytes:

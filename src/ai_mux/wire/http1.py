@@ -14,12 +14,12 @@ doubt the answer is 400.
 """
 
 import re
-from functools import lru_cache
 from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
 from ai_mux.errors import BadRequest, HeadTooLarge, TargetTooLong, UpstreamError
+from ai_mux.wire.memory import Memory, up_to
 from ai_mux.wire.shapes import FieldNames, Parts, Shape
 
 # Heads of 70 KB and 200 fields are normal for coding clients; names with underscores too.
@@ -42,13 +42,14 @@ _HOST_BYTES: Final = 262
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?")
 
 # What is remembered comes from strangers too, so both number and length are bounded. What
-# clients write in Connection is shorter than this.
-_VALUES_REMEMBERED: Final = 256
+# clients write in Connection is shorter than this, and the lines of inference have about 50 bytes.
+_REMEMBERED: Final = 256
 _OPTIONS_BYTES: Final = 128
-_STATUS_LINES_REMEMBERED: Final = 64  # of providers, who send the same few
+_LINE_BYTES: Final = 256
 _SLASH: Final = ord("/")
 _ZERO: Final = ord("0")
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
+_VERSIONS: Final = frozenset({b"HTTP/1.0", b"HTTP/1.1"})
 _BODYLESS: Final = frozenset({204, 304})
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
@@ -65,15 +66,19 @@ _ONCE: Final = {
 class _Head:
     """What requests and responses have in common."""
 
-    __slots__ = ("fields", "keep_alive", "length", "options", "parts", "raw", "shape")
+    __slots__ = ("keep_alive", "length", "options", "parts", "raw", "shape")
 
     raw: bytes
     shape: Shape
     parts: Parts
-    fields: dict[bytes, bytes]
     options: frozenset[bytes]
     length: int
     keep_alive: bool
+
+    def value(self, name: bytes) -> bytes | None:
+        """Return a notable field's value, or None without one; of a repeated one the last."""
+        part = self.shape.places.get(name)
+        return None if part is None else self.parts[part].strip(b" \t")
 
     @property
     def lines(self) -> list[bytes]:
@@ -87,6 +92,11 @@ class _Head:
         return {name: value.strip(b" \t") for name, _, value in split}
 
     @property
+    def fields(self) -> dict[bytes, bytes]:
+        """The notable fields' values by name; of a repeated one the last, but all that Connection lists."""
+        return self.shape.values(self.parts)
+
+    @property
     def notable(self) -> list[tuple[bytes, bytes]]:
         """(lower-case name, stripped value) of the fields that matter, repeated ones too."""
         return [(name, self.parts[part].strip(b" \t")) for part, name in self.shape.notable]
@@ -95,11 +105,11 @@ class _Head:
         """Return what a notable field lists: fields of one name are one list (RFC 9110, 5.3)."""
         if name in self.shape.repeated:
             return b",".join(value for noted, value in self.notable if noted == name)
-        return self.fields.get(name, b"")
+        return self.value(name) or b""
 
     def forget(self) -> None:
         """Let go of the bytes: the head has been passed on, and a stream may last for an hour."""
-        del self.raw, self.parts, self.fields
+        del self.raw, self.parts
 
 
 class RequestHead(_Head):
@@ -109,7 +119,6 @@ class RequestHead(_Head):
         raw: As sent, blank line included.
         shape: What its names decide.
         parts: It, cut as the shape says.
-        fields: The notable fields' values by name; of a repeated one the last, but all that Connection lists.
         options: What Connection lists, in lower case.
         method: As sent.
         target: The request target as sent.
@@ -139,7 +148,6 @@ class ResponseHead(_Head):
         raw: As sent, blank line included.
         shape: As in a request.
         parts: As in a request.
-        fields: As in a request.
         options: As in a request.
         status: The status code, 100 to 999.
         length: The body's length in bytes, ``CHUNKED``, or ``UNTIL_CLOSE``.
@@ -182,35 +190,38 @@ def parse_request(raw: bytes, names: FieldNames) -> RequestHead:
     head = RequestHead()
     head.raw = raw
     head.shape, head.parts = shape, parts = names.read(raw)
-    _read_request_line(head, parts[0])
+    line = parts[0]
+    if len(line) > REQUEST_LINE_BYTES:
+        raise TargetTooLong
+    head.method, head.target, authority, head.path, head.query, head.http10 = _REQUEST_LINES[line]
     if len(shape.spelled) > REQUEST_FIELDS:
         raise HeadTooLarge(f"The request has more than {REQUEST_FIELDS} header fields.")
     if shape.repeated:
         for name, problem in _ONCE.items():
             if name in shape.repeated:
                 raise BadRequest(problem)
-    head.fields = fields = shape.values(parts)
-    head.options = options = _connection_options(fields)
+    head.options = options = _connection_options(shape, parts)
 
-    host = fields.get(b"host")
-    if host is None:
+    places = shape.places
+    if b"host" not in places:
         raise BadRequest(_ONCE[b"host"])
-    if len(host) > _HOST_BYTES or not _is_host(host):
+    host = parts[places[b"host"]].strip(b" \t")
+    if len(host) > _HOST_BYTES or not _HOSTS[host]:
         raise BadRequest("The Host field is not valid.")
-    length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
-    if coding is not None:
-        if length is not None or head.http10 or coding.lower() != b"chunked":
+    head.length = 0
+    if b"transfer-encoding" in places:
+        coding = parts[places[b"transfer-encoding"]].strip(b" \t")
+        if b"content-length" in places or head.http10 or coding.lower() != b"chunked":
             raise BadRequest(_ONCE[b"transfer-encoding"])
         head.length = CHUNKED
-    elif length is not None:
-        head.length = _length(length)
+    elif b"content-length" in places:
+        head.length = _length(parts[places[b"content-length"]].strip(b" \t"))
         if head.length < 0:
             raise BadRequest(_ONCE[b"content-length"])
-    else:
-        head.length = 0
     head.keep_alive = not head.http10 and b"close" not in options
     head.upgrade = b"upgrade" in options and _asks_for_websocket(head)
-    _split_target(head)
+    if authority is not None and authority.lower() != host.lower():
+        raise BadRequest("The target's authority and the Host field differ.")
     return head
 
 
@@ -235,23 +246,23 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
     head = ResponseHead()
     head.raw = raw
     head.shape, head.parts = shape, parts = names.read(raw)
-    http10, status = _read_status_line(parts[0])
+    http10, status = _STATUS_LINES[parts[0]]
     head.status = status
     if len(shape.spelled) > RESPONSE_FIELDS:
         raise UpstreamError(f"the response has more than {RESPONSE_FIELDS} header fields")
-    if not shape.repeated.isdisjoint(_FRAMING):
+    if shape.repeated and not shape.repeated.isdisjoint(_FRAMING):
         raise UpstreamError("the response has more than one Content-Length or Transfer-Encoding field")
-    head.fields = fields = shape.values(parts)
-    head.options = _connection_options(fields)
+    head.options = _connection_options(shape, parts)
 
-    declared, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
+    places = shape.places
     length = UNTIL_CLOSE
-    if coding is not None:
-        if declared is not None or http10 or coding.lower() != b"chunked":
+    if b"transfer-encoding" in places:
+        coding = parts[places[b"transfer-encoding"]].strip(b" \t")
+        if b"content-length" in places or http10 or coding.lower() != b"chunked":
             raise UpstreamError("the response's transfer coding is not a single 'chunked'")
         length = CHUNKED
-    elif declared is not None:
-        length = _length(declared)
+    elif b"content-length" in places:
+        length = _length(parts[places[b"content-length"]].strip(b" \t"))
         if length < 0:
             raise UpstreamError("the response's Content-Length is not valid")
     if to_head or status in _BODYLESS or status < 200:
@@ -264,24 +275,26 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
 # Fields
 
 
-def _connection_options(fields: dict[bytes, bytes]) -> frozenset[bytes]:
-    connection = fields.get(b"connection")
-    if connection is None:
+def _connection_options(shape: Shape, parts: Parts) -> frozenset[bytes]:
+    if b"connection" not in shape.places:
         return _NO_OPTIONS
-    if len(connection) <= _OPTIONS_BYTES:
-        return _options(connection)
-    return _options.__wrapped__(connection)
+    repeated = b"connection" in shape.repeated
+    return _OPTIONS[shape.values(parts)[b"connection"] if repeated else parts[shape.places[b"connection"]]]
 
 
-@lru_cache(maxsize=_VALUES_REMEMBERED)
 def _options(connection: bytes) -> frozenset[bytes]:
     """Return the lower-case connection options (RFC 9110, 7.6.1)."""
     return frozenset(option.strip(b" \t") for option in connection.lower().split(b","))
 
 
-@lru_cache(maxsize=_VALUES_REMEMBERED)
+_OPTIONS: Final = Memory(_options, keeps=up_to(_OPTIONS_BYTES), most=_REMEMBERED)
+
+
 def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
+
+
+_HOSTS: Final = Memory(_is_host, keeps=up_to(_HOST_BYTES), most=_REMEMBERED)
 
 
 def _length(value: bytes) -> int:
@@ -294,7 +307,7 @@ def _length(value: bytes) -> int:
 def _asks_for_websocket(head: RequestHead) -> bool:
     """Tell whether an upgrade is meant. RFC 9110, 7.8: in HTTP/1.0 it never is."""
     return (
-        head.fields.get(b"upgrade", b"").lower() == b"websocket"
+        (head.value(b"upgrade") or b"").lower() == b"websocket"
         and head.method == b"GET"
         and head.length == 0
         and not head.http10
@@ -304,39 +317,28 @@ def _asks_for_websocket(head: RequestHead) -> bool:
 # First lines
 
 
-def _read_request_line(head: RequestHead, line: bytes) -> None:
-    if len(line) > REQUEST_LINE_BYTES:
-        raise TargetTooLong
+def _request_line(line: bytes) -> tuple[bytes, bytes, bytes | None, bytes, bytes, bool]:
+    """Return method, target, the absolute form's authority, path, query, and whether it is HTTP/1.0."""
     parts = line.split(b" ")
     if len(parts) != 3 or not line[:1].isalpha():
         raise BadRequest("The request line is not valid.")
-    head.method, head.target, version = parts
-    if version == b"HTTP/1.1":
-        head.http10 = False
-    elif version == b"HTTP/1.0":
-        head.http10 = True
-    else:
+    method, target, version = parts
+    if version not in _VERSIONS:
         raise BadRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here.")
-
-
-def _split_target(head: RequestHead) -> None:
-    target = head.target
+    authority, rest = None, target
     if target[0] != _SLASH:
-        scheme, separator, rest = target.partition(b"://")
+        scheme, separator, named = target.partition(b"://")
         if separator and scheme.lower() in {b"http", b"https"}:
-            authority, slash, path = rest.partition(b"/")
-            if authority.lower() != head.fields[b"host"].lower():
-                raise BadRequest("The target's authority and the Host field differ.")
-            target = slash + path or b"/"
+            authority, slash, path = named.partition(b"/")
+            rest = slash + path or b"/"
         # else: "*" and the authority form of CONNECT are judged by the path rules
-    mark = target.find(b"?")
-    if mark < 0:
-        head.path, head.query = target, b""
-    else:
-        head.path, head.query = target[:mark], target[mark:]
+    path, mark, query = rest.partition(b"?")
+    return method, target, authority, path, mark + query, version == b"HTTP/1.0"
 
 
-@lru_cache(maxsize=_STATUS_LINES_REMEMBERED)
+_REQUEST_LINES: Final = Memory(_request_line, keeps=up_to(_LINE_BYTES), most=_REMEMBERED)
+
+
 def _read_status_line(line: bytes) -> tuple[bool, int]:
     """Return whether it is HTTP/1.0, and the status."""
     found = _STATUS_LINE.fullmatch(line)
@@ -344,3 +346,6 @@ def _read_status_line(line: bytes) -> tuple[bool, int]:
         raise UpstreamError("the response's status line is not valid in HTTP/1.0 and HTTP/1.1")
     minor, digits = found.groups()
     return minor == b"0", int(digits)
+
+
+_STATUS_LINES: Final = Memory(_read_status_line, keeps=up_to(_LINE_BYTES), most=_REMEMBERED)
