@@ -48,6 +48,8 @@ async def test_a_port_alone_serves_both_families_one_client_after_the_other(tmp_
     """The default, ``:8080``. A client that says nothing must not keep the others waiting."""
     program, (address,) = await _serving(tmp_path, ":0")
     port = int(address.rpartition(":")[2])
+    # Loopback would be a lie: in a container, or to who asks whether others reach it.
+    assert address == f"http://{'*' if socket.has_dualstack_ipv6() else '0.0.0.0'}:{port}"
     silent = socket.create_connection(("127.0.0.1", port))
     families = [(socket.AF_INET, "127.0.0.1")]
     if socket.has_dualstack_ipv6():
@@ -69,6 +71,22 @@ def test_a_port_that_is_taken_in_one_family_alone_is_taken():
         other.listen()
         with pytest.raises(ConfigError, match="another program uses it"):
             sockets.listen(host=None, port=other.getsockname()[1], path=None)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_an_address_is_named_as_it_is_bound():
+    def named(family, host, v6_only):
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6_only)
+            sock.bind((host, 0))
+            port = sock.getsockname()[1]
+            return sockets.addresses([sock], tls=True)[0].replace(str(port), "PORT")
+
+    assert named(socket.AF_INET6, "::", 0) == "https://*:PORT"
+    assert named(socket.AF_INET6, "::", 1) == "https://[::]:PORT"
+    assert named(socket.AF_INET6, "::1", 1) == "https://[::1]:PORT"
+    assert named(socket.AF_INET, "0.0.0.0", 0) == "https://0.0.0.0:PORT"
 
 
 def test_a_stale_unix_socket_is_replaced_and_an_answering_one_is_not(tmp_path):

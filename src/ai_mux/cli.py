@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -25,6 +25,9 @@ from ai_mux.errors import AiMuxError, ConfigError
 from ai_mux.logs import Log
 from ai_mux.logs.log import wants_colour
 from ai_mux.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem  # at run time only completion needs it
 
 _CONFIG: Final = click.option(
     "--config",
@@ -45,7 +48,17 @@ _PROVIDER_OF: Final = {
 _FILES: Final = frozenset({".yaml", ".yml", ".json"})
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+class _Program(click.Group):
+    """The server, and the verbs beside it."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Return what completes a word. With a configuration it is the server, and takes no more words."""
+        return [] if ctx.params.get("path") is not None else super().shell_complete(ctx, incomplete)
+
+
+@click.group(
+    cls=_Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @_CONFIG
 @click.version_option(__version__, prog_name="ai-mux", message="%(prog)s %(version)s")
 @click.pass_context
@@ -218,14 +231,17 @@ def _load(path: Path | None) -> Config:
 def _serve(config: Config) -> None:
     from ai_mux.app import build  # noqa: PLC0415 - the check command does not need it
     from ai_mux.proxy.engine import chosen  # noqa: PLC0415 - see above
+    from ai_mux.systemd import Manager, handed_sockets  # noqa: PLC0415 - see above
 
     async def run() -> None:
-        await build(config, log=log, engine=engine).run()
+        await build(config, log=log, engine=engine, manager=manager, handed=handed).run()
         # Everything has ended in order. A thread that waits for a file system that hangs has
         # not, and must not keep the process: neither the loop nor the interpreter waits for it.
         log.close()
         os._exit(0)
 
+    manager = Manager.taken_from(os.environ, pid=os.getpid())
+    handed = handed_sockets(os.environ, pid=os.getpid())
     engine = chosen()
     log = Log.to_stderr(level=config.log_level, clock=SystemClock())
     engine.run(run())

@@ -17,6 +17,7 @@ import hmac
 import json
 import logging
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -56,7 +57,12 @@ _SILENT: Final = logging.Logger("ai_mux.admin", level=logging.CRITICAL + 1)
 
 
 async def serve_admin(
-    listen: Listen, token_digest: bytes | None, sources: Sources, *, log: Log
+    listen: Listen,
+    token_digest: bytes | None,
+    sources: Sources,
+    *,
+    log: Log,
+    handed: Sequence[socket.socket] = (),
 ) -> "AdminServer":
     """Open the admin listener. It answers when this returns, until ``stop`` is awaited.
 
@@ -65,14 +71,15 @@ async def serve_admin(
         token_digest: The SHA-256 of the token that it wants; None where none is needed.
         sources: What it tells of.
         log: Told where it listens, and of what goes wrong.
+        handed: Sockets that are listened on already; none are opened then, and their files stay.
 
     Raises:
         ConfigError: It cannot be listened on.
     """
-    listening = sockets.listen(
+    listening = list(handed) or sockets.listen(
         host=listen.host, port=listen.port, path=listen.path, mode=_SOCKET_MODE, key="admin.listen"
     )
-    server = AdminServer(listen, token_digest, sources, log=log)
+    server = AdminServer(listen, token_digest, sources, log=log, removes_socket=not handed)
     try:
         await server.start(listening)
     except BaseException:
@@ -89,9 +96,18 @@ class AdminServer:
         addresses: The URLs at which it is reached.
     """
 
-    def __init__(self, listen: Listen, token_digest: bytes | None, sources: Sources, *, log: Log) -> None:
+    def __init__(
+        self,
+        listen: Listen,
+        token_digest: bytes | None,
+        sources: Sources,
+        *,
+        log: Log,
+        removes_socket: bool = True,
+    ) -> None:
         self.addresses: list[str] = []
         self._listen = listen
+        self._removes_socket = removes_socket
         self._token_digest = token_digest
         self._sources = sources
         self._metrics = Metrics(sources)
@@ -204,7 +220,7 @@ class AdminServer:
             await asyncio.gather(self._sweeper, return_exceptions=True)
         for listening in self._listening:
             listening.close()
-        if self._listen.path is not None:
+        if self._listen.path is not None and self._removes_socket:
             with suppress(OSError):
                 await asyncio.to_thread(self._listen.path.unlink, missing_ok=True)
         self._server.pre_shutdown()

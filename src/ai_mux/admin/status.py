@@ -1,9 +1,10 @@
 """The document of ``/status``: how the server is, for people and programs.
 
-Members may be added; none goes or changes its meaning (docs/command-line.md). It holds no
+Members may be added; none goes or changes its meaning (docs/reference/command-line.md). It holds no
 token, and nothing of whose account a credential is.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from ai_mux.admin.sources import Credential, Sources, credentials, is_usable
@@ -50,6 +51,22 @@ def document(sources: Sources) -> Document:
         "since_start": _since_start(sources.totals),
         "ledger": _ledger(sources),
     }
+
+
+def in_brief(sources: Sources, addresses: Sequence[str]) -> str:
+    """Return how the server is in one line, for who has no room for more: what it serves, what is wrong.
+
+    Args:
+        sources: The server.
+        addresses: Where it listens.
+    """
+    now_s = sources.clock.time()
+    known = list(credentials(sources, now_s))
+    names = ", ".join(dict.fromkeys(one.provider for one in known)) or "no provider"
+    usable = sum(one.is_usable for one in known)
+    well = f"{usable} credential{'' if usable == 1 else 's'} usable"
+    problems = _problems(sources, known, now_s) if known else []
+    return "; ".join([f"serving {names} on {', '.join(addresses)}", *(problems or [well])])
 
 
 def not_ready(sources: Sources) -> str | None:

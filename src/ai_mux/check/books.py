@@ -1,9 +1,10 @@
-"""Whether what counts and keeps could do so: limits, the ledger, the admin listener, the audit log.
+"""Whether what counts and keeps could do so: ``state_dir``, limits, ledger, admin listener, audit log.
 
 Looks at modes and directories, and asks a ledger that is there whether it can be used. Nothing
 in it is changed, but SQLite may lay an empty log beside it.
 """
 
+import errno
 import os
 import shlex
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from ai_mux.errors import LedgerError
 from ai_mux.limits import NO_LIMITS, Limits
 from ai_mux.storage import LEDGER
 from ai_mux.storage.inspect import Finding, Level
+from ai_mux.storage.obstacles import foreign, foreseen, trouble
 from ai_mux.storage.sqlite_reading import open_for_reading
 
 _DAY_S: Final = 86_400
@@ -34,6 +36,17 @@ def limits(config: Config, now: float) -> Iterator[Finding]:
     parts += [f"{_users(over)} whose token has expired"] if over else []
     if parts:
         yield _ok("; ".join(parts))
+
+
+def state_dir(directory: Path) -> Iterator[Finding]:
+    """Say what is wrong with where credentials and ledger are kept, beyond what is said of each of them."""
+    if not _is_there(directory):
+        return
+    obstacle = foreseen(directory)
+    if obstacle is not None and obstacle.errno != errno.EACCES:
+        yield _error(*trouble(directory, obstacle, setting="state_dir"))
+    if (told := foreign(directory)) is not None:
+        yield Finding(level=Level.WARNING, text=told.problem, mend=told.mend)
 
 
 def books(config: Config) -> Iterator[tuple[str, Finding]]:
@@ -56,8 +69,9 @@ def _ledger(config: Config) -> Finding:
         # The server makes what is missing on the way there, where it may.
         above = next(parent for parent in directory.parents if _is_there(parent))
         mend = None if _may_make_in(above) else _made(directory)
-    elif not _may_make_in(directory):  # SQLite writes beside its file as well
-        mend = _given(directory)
+    elif (obstacle := foreseen(directory)) is not None:  # SQLite writes beside its file as well
+        is_theirs = obstacle.errno == errno.EACCES
+        mend = _given(directory) if is_theirs else trouble(directory, obstacle, setting="state_dir").mend
     mend = mend or _why_not_onto(path)
     if mend is not None:
         return _error(f"the ledger {path} cannot be written: nothing would be kept", mend)

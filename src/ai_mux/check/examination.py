@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ai_mux.assembly import place_of
-from ai_mux.check.books import books, limits
+from ai_mux.check.books import books, limits, state_dir
 from ai_mux.config import Config, ProviderConfig
 from ai_mux.credentials.api_key import KeyIssuer
 from ai_mux.credentials.oauth import Issuer
@@ -41,8 +41,8 @@ class Examination:
     """Everything that was found.
 
     Attributes:
-        findings: Each with what it is about: ``configuration``, a provider's name, ``usage``,
-            ``admin`` or ``audit``.
+        findings: Each with what it is about: ``configuration``, ``state_dir``, a provider's name,
+            ``usage``, ``admin`` or ``audit``.
         credentials: One for each configured provider.
     """
 
@@ -67,6 +67,7 @@ def examine(
         environ: The environment, which may name proxies.
     """
     found = [(_CONFIGURATION, finding) for finding in _configuration(config, now)]
+    found += [("state_dir", finding) for finding in state_dir(config.state_dir)]
     examined = []
     logins: dict[str, str] = {}
     for one in config.providers:

@@ -15,6 +15,10 @@ from ai_mux.config.report import Report, Wrong
 # certificates or configuration are larger.
 MAX_FILE_BYTES: Final = 2**20
 
+# Where the files are that systemd hands a unit (systemd.exec(5), LoadCredential=).
+_CREDENTIALS: Final = Path("/run/credentials")
+_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
+
 
 def contents(path: Path, *, may_be_pipe: bool = False) -> bytes:
     """Return a whole file of at most ``MAX_FILE_BYTES``.
@@ -34,10 +38,27 @@ def contents(path: Path, *, may_be_pipe: bool = False) -> bytes:
     except IsADirectoryError:
         raise Wrong("is a directory; name the file in it") from None
     except OSError as exc:
-        raise Wrong(f"cannot be read ({exc.strerror}); check that the path is right and readable") from None
+        advice = _unit(path) or "check that the path is right and readable"
+        raise Wrong(f"cannot be read ({exc.strerror}); {advice}") from None
     if len(data) > MAX_FILE_BYTES:
         raise Wrong("is larger than 1 MiB; is it the right file?")
     return data
+
+
+def _unit(path: Path) -> str | None:
+    """Return what to write into the systemd unit that should have given us a file; None for other files.
+
+    It is not there then, or may not even be looked for: a unit without credentials sees nobody's.
+    """
+    if not path.is_relative_to(_CREDENTIALS) and path.parent != Path(os.environ.get(_VARIABLE, "")):
+        if _VARIABLE in str(path) or "%d" in path.parts:
+            return f"variables are not expanded here; write {_CREDENTIALS}/ai-mux.service/ and the name"
+        return None
+    # What lies there is named by the unit, so that its name is no secret.
+    return (
+        f"systemd puts it there for a unit with LoadCredential={path.name}:/PATH/OF/THE/FILE, while that "
+        "runs; add that line, then: systemctl daemon-reload, and restart the unit"
+    )
 
 
 def _at_once(path: str, flags: int) -> int:

@@ -35,12 +35,15 @@ class Log:
         write: Where lines go.
         clock: What the time of each line is read from.
         form: How lines look; JSON unless said otherwise.
+
+    Attributes:
+        is_debug: Lines of the level ``debug`` are shown. Ask before making costly ones.
     """
 
     def __init__(self, *, level: str, write: Write, clock: Clock, form: Form | None = None) -> None:
         self._form: Form = JsonForm() if form is None else form
         self._time = clock.time
-        self._threshold = LEVELS[level]
+        self.set_level(level)
         self._writer = Writer(write, dropped=self._dropped)
         self._put = self._writer.put
 
@@ -123,34 +126,30 @@ class Log:
             return
         self._put(
             self._form.request(
-                now_s=self._time(),
-                level="debug" if probe else "info",
-                request_id=request_id,
-                remote=remote,
-                method=method,
-                path=path,
-                user=user,
-                provider=provider,
-                status=status,
-                bytes_in=bytes_in,
-                bytes_out=bytes_out,
-                head_ms=head_ms,
-                total_ms=total_ms,
-                upstream=upstream,
-                end=end,
+                self._time(),
+                "debug" if probe else "info",
+                request_id,
+                remote,
+                method,
+                path,
+                user,
+                provider,
+                status,
+                bytes_in,
+                bytes_out,
+                head_ms,
+                total_ms,
+                upstream,
+                end,
             )
         )
 
     # What is shown
 
-    @property
-    def is_debug(self) -> bool:
-        """Whether ``debug`` lines are shown: ask before making costly ones."""
-        return self._threshold <= _DEBUG
-
     def set_level(self, level: str) -> None:
         """Show lines from this level on: debug, info, warn or error."""
         self._threshold = LEVELS[level]
+        self.is_debug = self._threshold <= _DEBUG
 
     # The end
 

@@ -2,7 +2,7 @@
 
 Four combinations work, and the protocols above them do not know which one runs:
 asyncio's own loop or uvloop, each with its own transports or aiofastnet's. The
-default is uvloop, which did best in ``bench/`` (docs/benchmark.md), and asyncio where
+default is uvloop, which did best in ``bench/`` (docs/explanation/performance.md), and asyncio where
 it is missing; ``AI_MUX_ENGINE`` chooses another, for measuring and finding faults.
 """
 

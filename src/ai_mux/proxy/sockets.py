@@ -7,11 +7,13 @@ import resource
 import socket
 import ssl
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from ai_mux.errors import ConfigError
 
+ALL_INTERFACES: Final = frozenset({"::", "0.0.0.0"})  # noqa: S104 - compared, not bound
 _BACKLOG: Final = 1024
 # Kept free for the log, credential files, resolvers and the interpreter itself.
 _OTHER_DESCRIPTORS: Final = 128
@@ -130,19 +132,31 @@ def _remove_stale(path: Path) -> None:
             return
 
 
-def addresses(sockets: list[socket.socket], *, tls: bool) -> list[str]:
-    """Return the URLs at which the sockets are reached."""
+def addresses(sockets: Sequence[socket.socket], *, tls: bool) -> list[str]:
+    """Return the URLs at which the sockets are reached.
+
+    ``*`` is every interface by IPv4 and IPv6. It is not loopback that is named then: who reads
+    that takes the server for closed to others, or looks for it inside a container.
+    """
     scheme = "https" if tls else "http"
     found: list[str] = []
     for sock in sockets:
         if sock.family == socket.AF_UNIX:
-            found.append(f"unix:{sock.getsockname()}")
+            found.append(f"unix:{unix_name(sock)}")
             continue
         host, port = sock.getsockname()[:2]
-        if host in {"::", "0.0.0.0"}:  # noqa: S104 - compared, not bound
-            host = "127.0.0.1"
+        if host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+            host = "*"
         found.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
     return found
+
+
+def unix_name(sock: socket.socket) -> str:
+    """Return a unix socket's path, or its name of Linux's own with an ``@`` before it (unix(7))."""
+    name = sock.getsockname()
+    if isinstance(name, bytes):
+        return name.decode("utf-8", "backslashreplace").replace("\0", "@")
+    return str(name)
 
 
 def server_tls(cert_path: Path, key_path: Path) -> ssl.SSLContext:

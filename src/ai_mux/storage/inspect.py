@@ -1,9 +1,10 @@
-"""Looks at a credential file and all around it without starting, writing or locking anything.
+"""Looks at a credential file and all around it without starting, writing or keeping a lock.
 
 It finds beforehand what the server would find too late: whoever reads the
 findings can mend them while no request waits.
 """
 
+import errno
 import os
 import shlex
 import stat
@@ -17,6 +18,7 @@ from ai_mux.credentials.credential import Credential
 from ai_mux.credentials.oauth import Issuer
 from ai_mux.errors import BrokenCredential
 from ai_mux.storage.files import MAX_BYTES, SPARE_BYTES
+from ai_mux.storage.obstacles import foreseen, mount_points, trouble
 from ai_mux.storage.refusals import mending_command, owner
 
 _DAY_S: Final = 86400
@@ -24,7 +26,6 @@ _DAY_S: Final = 86400
 _LONG_LIFE_S: Final = 365 * _DAY_S
 ENDS_SOON_S: Final = 30 * _DAY_S
 """So long before its end, in seconds, whoever looks is told of a token that cannot be renewed."""
-_EFFECTIVE: Final = os.access in os.supports_effective_ids
 # The most frequent reason why a person sees less than the server.
 _AS_ANOTHER: Final = "run this as the user that ai-mux runs as (sudo -u USER …)"
 
@@ -166,8 +167,11 @@ def _deepest(real: Path) -> Path:
 def _way_to(real: Path) -> list[Finding]:
     """Find what would keep a first login from being put there."""
     above = _deepest(real.parent)
-    if os.access(above, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
+    obstacle = foreseen(above)
+    if obstacle is None:
         return []
+    if obstacle.errno != errno.EACCES:
+        return [_error(*trouble(above, obstacle, setting="credentials"))]
     text = f"uid {os.geteuid()} cannot write in {above}, where a login would be put; {owner(above)}"
     made = shlex.join(["sudo", "install", "-d", "-m", "700", "-o", str(os.geteuid()), str(real.parent)])
     return [_error(text, f"{_AS_ANOTHER}, or: {made}")]
@@ -197,26 +201,17 @@ def _mode(real: Path, there: os.stat_result, *, is_ours: bool) -> list[Finding]:
 def _directory(real: Path, size: int) -> list[Finding]:
     """Find what would keep a renewed token from being saved."""
     found = []
-    if not os.access(real.parent, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
+    obstacle = foreseen(real.parent, size + SPARE_BYTES)
+    if obstacle is not None and obstacle.errno == errno.EACCES:
         text = f"{real.parent} is not writable for uid {os.geteuid()}, so a renewed token could not be saved"
         found.append(_error(text, mending_command(real)))
-    if str(real) in _mount_points():
+    elif obstacle is not None:
+        told = trouble(real.parent, obstacle, setting="credentials")
+        found.append(_error(f"{told.problem}; a renewed token could not be saved", told.mend))
+    if str(real) in mount_points():
         text = f"{real} is a mount point of its own, which cannot be replaced"
         found.append(_error(text, f"mount the directory {real.parent} instead of the single file"))
-    space = os.statvfs(real.parent)
-    if space.f_bavail * space.f_frsize < size + SPARE_BYTES:
-        found.append(_error(f"the file system of {real.parent} is full", "free some space there"))
     return found
-
-
-def _mount_points() -> set[str]:
-    """Return where something is mounted, as far as the system tells (Linux: proc(5), mountinfo)."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return set()
-    # Blanks in the fifth field are written as octal escapes.
-    return {line.split(" ")[4].replace("\\040", " ") for line in lines}
 
 
 def _tokens(credential: Credential, there: os.stat_result, *, new_token: str, now: float) -> Finding:

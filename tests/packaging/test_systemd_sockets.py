@@ -1,0 +1,274 @@
+"""Sockets that systemd listens on and hands over: real ones, to a real process."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from clients.gateway_process import verb
+from service_manager import LIMIT_S, TOKEN, ask, configure, service
+
+ADMIN_TOKEN = "made-up-token-of-the-operator"
+
+
+@contextlib.contextmanager
+def listening(where="127.0.0.1"):
+    """Listen as a socket unit would: on a port of an address, or at a path."""
+    kind = where if isinstance(where, Path) else None
+    with socket.socket(socket.AF_INET if kind is None else socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind((where, 0) if kind is None else str(where))
+        sock.listen()
+        yield sock
+
+
+@pytest.fixture
+def short():
+    """A directory whose name leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(prefix="amx-") as made:
+        yield Path(made)
+
+
+def handing(*names, count=None):
+    given = {"LISTEN_PID": "its own", "LISTEN_FDS": str(len(names) if count is None else count)}
+    return given | ({"LISTEN_FDNAMES": ":".join(names)} if any(names) else {})
+
+
+def port_of(sock):
+    return sock.getsockname()[1]
+
+
+async def test_a_socket_that_is_handed_over_is_served_and_listen_is_not_opened(tmp_path, short):
+    config = configure(tmp_path, listen=f"unix:{short}/written")
+    with listening() as first, listening(short / "given") as second:
+        async with service(config, environ=handing("ai-mux.socket", "listen"), handed=[first, second]) as it:
+            line = await it.logged("listening")
+            assert line["addresses"] == [f"http://127.0.0.1:{port_of(first)}", f"unix:{short}/given"]
+            assert line["handed_over"] is True
+            for to in (port_of(first), f"{short}/given") * 2:
+                assert (await ask(to)).endswith(b"ok\n")
+            assert not (short / "written").exists()
+            await it.stop()
+        assert (short / "given").is_socket()  # systemd's, which goes on listening there
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_who_connects_during_a_restart_is_served_by_the_next_one(tmp_path, short, kind):
+    config = configure(tmp_path)
+    with listening("127.0.0.1" if kind == "tcp" else short / "given") as sock:
+        to = port_of(sock) if kind == "tcp" else f"{short}/given"
+        async with service(config, environ=handing("listen"), handed=[sock]) as it:
+            await it.logged("listening")
+            await it.stop()
+        waiting = asyncio.create_task(ask(to))
+        async with service(config, environ=handing("listen"), handed=[sock]) as it:
+            assert (await waiting).endswith(b"ok\n")
+            await it.stop()
+
+
+async def test_a_reload_keeps_the_socket_and_asks_for_no_restart(tmp_path):
+    config = configure(tmp_path)
+    with listening() as sock:
+        async with service(config, environ=handing(""), handed=[sock]) as it:
+            await it.logged("listening")
+            it.program.send_signal(signal.SIGHUP)
+            await it.logged("config.reloaded")
+            assert (await ask(port_of(sock))).endswith(b"ok\n")
+            await it.stop()
+            assert not it.lines("config.needs_restart")
+
+
+async def test_what_is_guarded_is_decided_by_the_socket_and_not_by_listen(tmp_path):
+    """Without users a web page in a browser must not reach a server on loopback by a name of its own."""
+    config = configure(tmp_path, listen=":8080", users=None)
+    with listening() as sock:
+        async with service(config, environ=handing("listen"), handed=[sock]) as it:
+            await it.logged("listening")
+            answer = await ask(port_of(sock), "/claude/v1/models", host="rebound.example")
+            assert answer.startswith(b"HTTP/1.1 403 ")
+            await it.stop()
+            assert [line["level"] for line in it.lines("users.none")] == ["warn"]
+
+
+async def test_a_socket_of_every_interface_is_called_so_whatever_listen_says(tmp_path):
+    config = configure(tmp_path, listen="127.0.0.1:0", users=None)
+    with listening("0.0.0.0") as sock:
+        async with service(config, environ=handing("listen"), handed=[sock]) as it:
+            assert (await it.logged("listening"))["addresses"] == [f"http://0.0.0.0:{port_of(sock)}"]
+            assert (await it.logged("users.none"))["level"] == "error"
+            await it.stop()
+
+
+async def test_sockets_that_are_meant_for_another_process_are_left_alone(tmp_path):
+    config = configure(tmp_path)
+    with listening() as sock:
+        environ = handing("listen") | {"LISTEN_PID": str(os.getpid())}
+        async with service(config, environ=environ, handed=[sock]) as it:
+            line = await it.logged("listening")
+            assert line["handed_over"] is False
+            assert not line["addresses"][0].endswith(f":{port_of(sock)}")
+            await it.stop()
+
+
+async def test_the_real_systemd_socket_activate_starts_it_for_its_first_client(tmp_path, needed):
+    activate = needed("systemd-socket-activate")
+    config = configure(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = port_of(free)
+    program = (
+        activate,
+        "-l",
+        f"127.0.0.1:{port}",
+        "--fdname=listen",
+        "-E",
+        "HOME",
+        sys.executable,
+        "-m",
+        "ai_mux",
+    )
+    async with service(config, program=program) as it:
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                with contextlib.suppress(ConnectionRefusedError):
+                    assert (await ask(port)).endswith(b"ok\n")
+                    break
+                await asyncio.sleep(0.02)
+        assert (await it.logged("listening"))["handed_over"] is True
+        await it.stop()
+
+
+# The admin listener's
+
+
+async def test_a_socket_named_admin_is_the_admin_listener_s_and_its_file_stays(tmp_path, short):
+    admin = {"listen": "127.0.0.1:1", "token": ADMIN_TOKEN}
+    config = configure(tmp_path, admin=admin)
+    with listening() as first, listening(short / "admin") as second:
+        async with service(config, environ=handing("listen", "admin"), handed=[first, second]) as it:
+            assert (await it.logged("admin.listening"))["addresses"] == [f"unix:{short}/admin"]
+            assert b"ai_mux_" in await ask(f"{short}/admin", "/metrics", token=ADMIN_TOKEN)
+            assert (await ask(f"{short}/admin", "/metrics", token=TOKEN)).startswith(b"HTTP/1.1 401 ")
+            await it.stop()
+        assert (short / "admin").is_socket()
+
+
+@pytest.mark.parametrize(
+    ("admin", "where", "says"),
+    [
+        (None, "127.0.0.1", "add `admin` to the configuration, or disable that socket unit"),
+        ({"listen": "127.0.0.1:1"}, "0.0.0.0", "is reached from elsewhere, and there is no token"),
+    ],
+)
+async def test_an_admin_socket_that_lets_strangers_in_or_has_no_use_is_an_error(tmp_path, admin, where, says):
+    config = configure(tmp_path, admin=admin)
+    with listening() as first, listening(where) as second:
+        async with service(config, environ=handing("listen", "admin"), handed=[first, second]) as it:
+            assert await it.ended() == 2
+        assert says in it.log.read_text()
+
+
+# What is not what it is taken for
+
+
+def datagram():
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    return [sock]
+
+
+def connection():
+    return list(socket.socketpair())
+
+
+def unbound():
+    return [socket.socket()]
+
+
+def fine():
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    return [sock]
+
+
+@pytest.mark.parametrize(
+    ("sockets", "environ", "says"),
+    [
+        (datagram, handing("listen"), "descriptor 3 is no stream socket; write ListenStream="),
+        (connection, handing("connection", "connection"), "FileDescriptorName=connection says nothing"),
+        (connection, handing("listen", "listen"), "descriptor 3 does not listen; write Accept=no"),
+        (unbound, handing(""), "descriptor 3 does not listen; write Accept=no"),
+        (fine, handing("metrics"), "write 'listen' for the socket that serves requests, or 'admin'"),
+        (fine, handing("admin"), "none of its sockets is for requests; add a ListenStream="),
+        (fine, handing("listen", "listen", count=1), "it hands over as many as 1, with as many names as 2"),
+        (fine, handing("", count=2), "descriptor 4 is no socket (Bad file descriptor)"),
+        (fine, handing("", count=0), "it hands over no socket (LISTEN_FDS=0); give it a ListenStream="),
+        (fine, handing("", count="many"), "it hands over no socket (LISTEN_FDS=many)"),
+        (fine, handing("", count=-1), "it hands over no socket (LISTEN_FDS=-1)"),
+    ],
+)  # fmt: skip
+async def test_a_socket_unit_that_is_wrong_is_said_to_be_so_with_what_mends_it(
+    tmp_path, sockets, environ, says
+):
+    config = configure(tmp_path)
+    handed = sockets()
+    try:
+        async with service(config, environ=environ, handed=handed) as it:
+            assert await it.ended() == 2
+        text = it.log.read_text()
+        assert text.startswith("ai-mux: socket unit: ")
+        assert says in text
+        assert "Traceback" not in text
+    finally:
+        for sock in handed:
+            sock.close()
+
+
+# A unit's credentials
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/run/credentials/ai-mux.service/alice", "LoadCredential=alice:/PATH/OF/THE/FILE"),
+        ("$CREDENTIALS_DIRECTORY/alice", "not expanded here; write /run/credentials/ai-mux.service/"),
+        ("%d/alice", "variables are not expanded here"),
+        ("/etc/ai-mux/alice", "check that the path is right"),
+    ],
+)  # fmt: skip
+async def test_a_unit_without_its_credentials_is_told_of_loadcredential(tmp_path, path, says):
+    config = configure(tmp_path, users=[{"name": "alice", "token_file": path}])
+    async with service(config) as it:
+        assert await it.ended() == 2
+    assert says in it.log.read_text()
+    code, text = await verb(tmp_path, "check")
+    assert (code, says in text) == (2, True)
+
+
+async def test_credentials_elsewhere_are_known_by_the_environment(tmp_path):
+    config = configure(tmp_path, users=[{"name": "alice", "token_file": str(tmp_path / "given" / "alice")}])
+    async with service(config, environ={"CREDENTIALS_DIRECTORY": str(tmp_path / "given")}) as it:
+        assert await it.ended() == 2
+    assert "LoadCredential=alice:" in it.log.read_text()
+
+
+def test_a_child_of_the_service_does_not_take_itself_for_it():
+    """The variables leave the environment before anything else is started."""
+    program = (
+        "import os; from ai_mux.systemd import Manager, handed_sockets; pid = os.getpid(); "
+        "os.environ |= {'LISTEN_PID': '1', 'LISTEN_FDS': '1', 'LISTEN_FDNAMES': 'x', 'NOTIFY_SOCKET': '/x', "
+        "'WATCHDOG_USEC': '1', 'WATCHDOG_PID': '1'}; "
+        "Manager.taken_from(os.environ, pid=pid); handed_sockets(os.environ, pid=pid); os.system('env')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=LIMIT_S
+    )
+    assert not [
+        line for line in done.stdout.splitlines() if line.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))
+    ]
