@@ -58,7 +58,8 @@ stamped() {
     [ "$(cat "$environment/made-from-$1" 2>/dev/null)" = "$2" ]
 }
 
-# make_environment DIRECTORY LOCK HOW: HOW is "editable" (src/ is read where it is) or "copy".
+# make_environment DIRECTORY LOCK HOW: HOW is "editable" (src/ is read where it is), "copy", or
+# "alone" (without ai-mux itself).
 make_environment() {
     environment=$1
     find_python
@@ -71,7 +72,9 @@ make_environment() {
         echo "$packages" >"$environment/made-from-packages"
     fi
 
-    if [ "$3" = editable ]; then
+    if [ "$3" = alone ]; then
+        return
+    elif [ "$3" = editable ]; then
         project=$(cksum <pyproject.toml)
         set -- --editable .
     else
