@@ -10,6 +10,7 @@ import click
 import pytest
 from documents import ROOT
 
+from ai_mux import systemd
 from ai_mux.check import as_json, examine
 from ai_mux.cli import cli
 from ai_mux.client_config import CLIENTS
@@ -17,7 +18,7 @@ from ai_mux.config import load
 from ai_mux.providers import PROVIDERS
 from ai_mux.storage.inspect import Kind, Level
 
-DOCUMENT = (ROOT / "docs" / "command-line.md").read_text()
+DOCUMENT = (ROOT / "docs" / "reference" / "command-line.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S))
 
 
@@ -85,3 +86,22 @@ def test_every_member_and_word_of_the_json_stands_in_the_reference(tmp_path):
     assert set(re.findall(r"^\| `([a-z_.\[\]]+)` \| (?:bool|string)", SECTIONS["check"], re.M)) == members
     for word in [*(kind.value for kind in Kind), *(level.value for level in Level)]:
         assert f"`{word}`" in SECTIONS["check"]
+
+
+def test_every_variable_of_the_environment_stands_in_the_reference():
+    table = DOCUMENT.partition("## Environment variables")[2].partition("\n## ")[0]
+    told = {name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in re.findall(r"`(\w+)`", row)}
+    manual = (ROOT / "packaging" / "man" / "ai-mux.1").read_text()
+    section = manual.partition(".Sh ENVIRONMENT")[2].partition("\n.Sh ")[0]
+    asked = {
+        name for line in re.findall(r"^\.It Ev (.*)$", section, re.M) for name in re.findall(r"\w+", line)
+    }
+    asked = asked - {"Ev"} | {*systemd._NOTIFY, *systemd._LISTEN, "CREDENTIALS_DIRECTORY"}
+    assert len(asked) > 10
+    assert asked <= told
+
+
+def test_the_options_of_the_server_stand_at_the_beginning():
+    beginning = DOCUMENT.partition("\n## ")[0]
+    for parameter in cli.params:
+        assert any(option in beginning for option in parameter.opts), parameter.opts

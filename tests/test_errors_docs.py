@@ -1,4 +1,4 @@
-"""``docs/errors.md`` lists every error that ai-mux makes, as it makes it."""
+"""``docs/reference/errors.md`` lists every error that ai-mux makes, as it makes it."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from ai_mux import errors
 
 ROWS = {
     cells[0]: cells
-    for line in (Path(__file__).parent.parent / "docs/errors.md").read_text().splitlines()
+    for line in (Path(__file__).parent.parent / "docs/reference/errors.md").read_text().splitlines()
     if (cells := [cell.strip().strip("`") for cell in line.strip("|").split("|")])[0].isdigit()
 }
 MADE = {

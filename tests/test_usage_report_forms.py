@@ -22,7 +22,7 @@ from ai_mux.usage_report.documents import HEADS, as_csv, as_json
 from ai_mux.usage_report.drawn import drawn
 from ai_mux.usage_report.rows import table
 
-DOCUMENT = (ROOT / "docs" / "usage.md").read_text()
+DOCUMENT = (ROOT / "docs" / "reference" / "usage.md").read_text()
 
 NASTY = [
     "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "two\nlines", "\r\x08over", "c1\x9b31m", "del\x7f",

@@ -14,7 +14,8 @@ from ai_mux.storage.sqlite import SqliteStore
 from ai_mux.usage.ledger import Ledger
 from ai_mux.usage.tally import NO_TOKENS
 
-SECTION = (ROOT / "docs" / "command-line.md").read_text().partition("\n## status\n")[2].partition("\n## ")[0]
+DOCUMENT = (ROOT / "docs" / "reference" / "command-line.md").read_text()
+SECTION = DOCUMENT.partition("\n## status\n")[2].partition("\n## ")[0]
 UNIFIED = b"anthropic-ratelimit-unified-"
 
 

@@ -16,7 +16,7 @@ RULES = [
     for group in YAML(typ="safe").load((ROOT / "monitoring" / "alerts.yaml").read_text())["groups"]
     for rule in group["rules"]
 ]
-DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
+DOCUMENT = (ROOT / "docs" / "reference" / "metrics.md").read_text()
 # What Prometheus adds to what it scrapes.
 TARGET = {"instance", "job"}
 

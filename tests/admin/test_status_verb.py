@@ -345,7 +345,7 @@ SAMPLE = {
 def test_the_reference_shows_what_it_looks_like():
     said = told(SAMPLE, at="127.0.0.1:9180")
     shown = drawn(said, width=86, colour=False, encoding="utf-8")
-    assert f"```\n{shown}```" in (ROOT / "docs" / "command-line.md").read_text()
+    assert f"```\n{shown}```" in (ROOT / "docs" / "reference" / "command-line.md").read_text()
 
 
 @pytest.mark.parametrize("width", [200, 120, 86, 80, 72, 60, 50])

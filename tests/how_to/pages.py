@@ -1,10 +1,12 @@
-"""Reads a page of docs/how-to as steps that a machine can follow.
+"""Reads a page of the documentation as steps that a machine can follow.
 
 Rule 1: a block of ``bash`` is run, unless the comment above it says why it cannot be.
 Nothing is left out silently: a comment that is not one of these is an error.
 
     <!-- not run: REASON -->   the next block is only read
-    <!-- keeps running -->     it serves until the page ends, or until another step of it does
+    <!-- run by: TEST -->      another test runs it, in this file
+    <!-- keeps running -->     it serves until the page ends, or until another step of it does; it is
+                               ready when it has printed what is shown, else when it says that it listens
     <!-- typed: TEXT -->       what the person types while it runs
     <!-- on: MACHINE -->       it runs on another machine, with a home of its own
     <!-- file: PATH -->        the next block, of any language, is that file; two comments may stand together
@@ -21,7 +23,7 @@ from documents import ROOT
 
 _COMMENT: Final = re.compile(r"<!-- (.*?) -->")
 _FENCE: Final = re.compile(r"^```(\w*)$")
-_MARKS: Final = frozenset({"not run", "keeps running", "typed", "on", "file"})
+_MARKS: Final = frozenset({"not run", "run by", "keeps running", "typed", "on", "file"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

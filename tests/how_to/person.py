@@ -1,11 +1,12 @@
 """Somebody who follows a page: one step after the other, as it stands there, in an empty home.
 
-What is changed: the port 8080, which may be somebody's here.
+What is changed: the ports, which may be somebody's here.
 
 A container's paths are those of the directories that the page mounts there.
 
-The machine has stand-ins for what a test cannot have: the vendors' clients, a checkout's
-``start``, and the part of systemd that runs a user's services.
+The machine has stand-ins for what a test cannot have: the vendors' clients, and the part of
+systemd that runs a user's services. A checkout's ``start`` is the real one, but for the
+environment that it makes.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+from documents import ROOT
 from how_to.internet import REAL, Internet
 from how_to.pages import Step, missing
 from how_to.programs import free_port
@@ -26,8 +28,8 @@ from how_to.programs import free_port
 _STEP_LIMIT_S: Final = 60
 _STAND_INS: Final = Path(__file__).parent / "stand_ins"
 _OWN: Final = "here"
-CONTAINER: Final = "ai-mux-container"
-MOUNTS: Final = {"/etc/ai-mux": "config", "/var/lib/ai-mux": "state"}
+CONTAINER: Final = "ai-mux/container"
+MOUNTS: Final = {"/etc/ai-mux": "config", "/run/secrets": "secrets", "/var/lib/ai-mux": "state"}
 """What stands where in the container of the page about containers, and in its directory."""
 
 
@@ -58,7 +60,7 @@ class Person:
         directory.mkdir()
         self._directory = directory
         self._internet = internet
-        self._port = str(free_port())
+        self._ports = {port: str(free_port()) for port in ("8080", "8090")}
         self._running: list[tuple[Process, Path]] = []
         self._bin = directory / "bin"
         self._bin.mkdir()
@@ -74,7 +76,7 @@ class Person:
         if not home.exists():
             (home / "ai-mux").mkdir(parents=True)
             start = home / "ai-mux" / "start"
-            start.write_text(_START)
+            start.write_text(_start())
             start.chmod(0o755)
         return home
 
@@ -88,7 +90,7 @@ class Person:
         body = self._here(step.body, home)
         if "file" in step.marks:
             _write(Path(step.marks["file"].replace("~", str(home), 1)), body)
-        elif "not run" not in step.marks:
+        elif not step.marks.keys() & {"not run", "run by"}:
             shows = tuple(self._here(line, home) for line in step.shows)
             if "keeps running" in step.marks:
                 await self._keep_running(body, shows, home)
@@ -96,7 +98,8 @@ class Person:
                 await self._run(body, shows, home, step.marks.get("typed", ""))
 
     def _here(self, text: str, home: Path) -> str:
-        text = text.replace("8080", self._port)
+        for port, ours in self._ports.items():
+            text = text.replace(port, ours)
         for inside, outside in MOUNTS.items():
             text = re.sub(rf"{inside}(?![\w-])", str(home / CONTAINER / outside), text)
         return text
@@ -136,9 +139,7 @@ class Person:
         self._running.append((program, log))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STEP_LIMIT_S):
-                while (
-                    missing((*shows, "…listening…"), printed := log.read_text(errors="replace")) is not None
-                ):
+                while missing(shows or ("…listening…",), printed := _read(log)) is not None:
                     if program.returncode is not None:
                         raise Stuck(f"it ended with exit code {program.returncode}:\n{body}\n{printed}")
                     await asyncio.sleep(0.05)
@@ -190,14 +191,14 @@ def _read(log: Path) -> str:
     return log.read_text(errors="replace")
 
 
-# What the script of a checkout comes to, once its environment is made.
-_START: Final = """\
-#!/bin/sh
-set -eu
-here=$(dirname "$0")
-if [ $# -eq 0 ]; then
-    cd "$here"
-    exec ai-mux --config config.yaml
-fi
-exec ai-mux "$@"
-"""
+def _start() -> str:
+    """Return a checkout's script without the part that makes its environment."""
+    script = (ROOT / "start").read_text()
+    for old, new in {
+        ". scripts/environment.sh\n": "say() { printf '%s\\n' \"$*\" >&2; }\n",
+        "make_environment .venv/start requirements.lock copy\n": "",
+        "ai_mux=$PWD/.venv/start/bin/ai-mux\n": "ai_mux=ai-mux\n",
+    }.items():
+        assert script.count(old) == 1, old
+        script = script.replace(old, new)
+    return script

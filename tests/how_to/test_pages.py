@@ -1,13 +1,13 @@
-"""Every page of docs/how-to is followed, step by step, in an empty home."""
+"""The README, the lesson and every page of docs/how-to are followed, step by step, in an empty home."""
 
 import re
 import shutil
 import subprocess
 
 import pytest
-from documents import ROOT, anchors, links
+from documents import ROOT, blocks, links, pages
 from how_to.internet import internet
-from how_to.pages import is_shown, missing, steps
+from how_to.pages import Step, is_shown, missing, steps
 from how_to.person import MOUNTS, somebody
 from ruamel.yaml import YAML
 
@@ -15,39 +15,50 @@ from ai_mux.cli import cli
 
 pytestmark = pytest.mark.clients  # stand-ins for them, and gateway processes
 
-PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "how-to").glob("*.md"))
-INDEX = "docs/how-to/README.md"
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for kind in ("how-to", "tutorial")
+    for path in (ROOT / "docs" / kind).glob("*.md")
+)
+INDEX = "README.md"
+# The README begins in a checkout.
+CHECKOUT = Step(line=0, language="bash", body="cd ~/ai-mux\n", marks={})
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "README.md"])
 async def test_a_page_can_be_followed_literally(page, tmp_path):
     async with internet(tmp_path / "internet") as net, somebody(tmp_path / "machines", net) as person:
-        for step in steps(page):
+        for step in [*([CHECKOUT] if page == "README.md" else []), *steps(page)]:
             await person.do(step)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != INDEX])
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.endswith(INDEX)])
 def test_the_index_names_every_page_and_every_page_does_something(page):
-    assert page.removeprefix("docs/how-to/") in links(INDEX)
+    directory, _, name = page.rpartition("/")
+    assert name in links(f"{directory}/{INDEX}")
     assert any(step.language == "bash" and "not run" not in step.marks for step in steps(page))
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_what_is_not_run_says_why(page):
+@pytest.mark.parametrize("page", [*PAGES, "README.md"])
+def test_what_is_not_run_says_why_and_what_another_test_runs_is_there(page):
     for step in steps(page):
         assert step.marks.get("not run") != "", f"{page}:{step.line}"
+        if by := step.marks.get("run by"):
+            assert (
+                page in (ROOT / by).read_text() or "from documents import blocks" in (ROOT / by).read_text()
+            )
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
-    for link in links(page):
-        if link.startswith("https:"):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (ROOT / page).parent / path if path else ROOT / page
-        assert target.exists(), link
-        assert not anchor or anchor in anchors(str(target.resolve().relative_to(ROOT))), link
+def test_nobody_finds_a_block_of_bash_that_no_test_has_followed():
+    """Elsewhere commands stand in blocks without a language. The Chinese README has the English one's."""
+    followed = {
+        *PAGES,
+        "README.md",
+        "README.zh.md",
+        "CONTRIBUTING.md",
+    }  # test_docs_languages compares the Chinese
+    assert [page for page in pages() if page not in followed and blocks("bash", document=page)] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -86,11 +97,14 @@ def test_the_user_service_is_one_that_systemd_takes(tmp_path):
 
 
 def test_the_container_is_run_with_what_the_page_mounts():
-    compose = _file("docs/how-to/containers.md", "compose.yaml")
-    service = YAML(typ="safe").load(compose)["services"]["ai-mux"]
-    mounted = (volume.removesuffix(":ro").split(":") for volume in service["volumes"])
-    assert {inside: outside.removeprefix("./") for outside, inside in mounted} == MOUNTS
-    assert service["user"] == "10001:10001"
+    service = YAML(typ="safe").load(ROOT / "compose.yaml")["services"]["ai-mux"]
+    mounted = {one["target"]: one["source"].removeprefix("./container/") for one in service["volumes"]}
+    assert mounted == MOUNTS
+
+
+def test_the_page_about_kubernetes_has_the_configuration_that_is_applied():
+    applied = YAML(typ="safe").load(ROOT / "packaging/kubernetes/config.yaml")
+    assert _file("docs/how-to/kubernetes.md", "config.yaml") == applied["data"]["config.yaml"]
 
 
 @pytest.mark.parametrize(
