@@ -18,7 +18,7 @@ let
   checkout = python3.pkgs.mkPythonEditablePackage {
     inherit (ai-mux) pname version dependencies;
     root = "$AI_MUX_CHECKOUT/src";
-    scripts.ai-mux = "ai_mux.cli:main";
+    scripts.ai-mux = "ai_mux.__main__:main";
   };
 in
 mkShell {

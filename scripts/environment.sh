@@ -59,7 +59,8 @@ stamped() {
 }
 
 # make_environment DIRECTORY LOCK HOW: HOW is "editable" (src/ is read where it is), "copy", or
-# "alone" (without ai-mux itself).
+# "alone" (without ai-mux itself). A failure is returned at each step by name, because the shell's -e
+# is off for callers that ask with "||" or "if", and a stamp would be written all the same.
 make_environment() {
     environment=$1
     find_python
@@ -67,8 +68,8 @@ make_environment() {
     if ! stamped packages "$packages" || ! "$environment/bin/python" -c '' 2>/dev/null; then
         say "Installing into $environment from $2 (a minute the first time) …"
         rm -rf "$environment"
-        "$python" -m venv "$environment"
-        install --require-hashes -r "$2"
+        "$python" -m venv "$environment" || return 1
+        install --require-hashes -r "$2" || return 1
         echo "$packages" >"$environment/made-from-packages"
     fi
 
@@ -82,7 +83,7 @@ make_environment() {
         set -- .
     fi
     if ! stamped project "$project"; then
-        install --no-build-isolation --no-deps --force-reinstall "$@"
+        install --no-build-isolation --no-deps --force-reinstall "$@" || return 1
         echo "$project" >"$environment/made-from-project"
     fi
 }

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import click
 import pytest
@@ -99,6 +100,12 @@ def test_every_variable_of_the_environment_stands_in_the_reference():
     asked = asked - {"Ev"} | {*systemd._NOTIFY, *systemd._LISTEN, "CREDENTIALS_DIRECTORY"}
     assert len(asked) > 10
     assert asked <= told
+
+
+def test_the_reference_says_where_completions_and_man_page_are():
+    section = DOCUMENT.partition("## Completion and the man page")[2].partition("\n## ")[0]
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(re.findall(r"^\| `(share/.*?)` \|", section, re.M)) == set(wheel["shared-data"].values())
 
 
 def test_the_options_of_the_server_stand_at_the_beginning():

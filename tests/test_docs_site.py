@@ -56,6 +56,22 @@ def test_the_pages_fetch_nothing_from_elsewhere(site):
     assert {str(path): found for path in looked_at if (found := fetched.findall(path.read_text()))} == {}
 
 
+def test_no_two_entries_of_the_contents_have_the_same_name(site):
+    page = (site / "docs" / "README.html").read_text()
+    contents = page.partition('class="sidebar-tree"')[2].partition("</aside>")[0]
+    names = re.findall(r'<a class="[^"]*\breference internal" href="[^"]+">([^<]+)</a>', contents)
+    assert len(names) > 25
+    assert [name for name in names if names.count(name) > 1] == []
+
+
+def test_the_picture_of_a_request_can_be_opened(site):
+    page = site / "docs" / "explanation" / "architecture.html"
+    picture = re.search(r'<a [^>]*href="([^"]+)"[^>]*><img [^>]*src="([^"]+)"', page.read_text())
+    led_to, shown = picture.groups()
+    assert led_to == shown
+    assert (page.parent / led_to).read_text().startswith("<svg")
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_the_search_finds_names_beginnings_and_chinese(site):
     questions = [

@@ -6,6 +6,7 @@ Their examples of clients run in tests/clients.
 import os
 import re
 import subprocess
+import tomllib
 
 import pytest
 from documents import ROOT, blocks
@@ -75,3 +76,10 @@ def test_commands_that_are_named_exist(document):
 @pytest.mark.parametrize("script", ["start", "test", "scripts/environment.sh"])
 def test_the_scripts_are_plain_sh(script):
     subprocess.run(["sh", "-n", ROOT / script], check=True)
+
+
+def test_every_module_has_its_floor_in_the_table():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    modules = {name for layer in contracts[0]["layers"] for name in re.findall(r"\w+", layer)} - {"__main__"}
+    table = re.findall(r"^\| (`.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert modules - {name for names in table for name in re.findall(r"`(\w+)`", names)} == set()

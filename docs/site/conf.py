@@ -15,7 +15,9 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from docutils import nodes
 from pygments.lexers.special import TextLexer
+from sphinx import addnodes
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -59,6 +61,13 @@ _CONTENTS: Final = {
     "docs/configuration": r"docs/configuration\.",
     "README": r"README\.",
 }
+# In the contents a page has its own title, but not where two languages share one.
+_TITLES: Final = {
+    "/README.md": "README (English)",
+    "/README.zh.md": "README (中文)",
+    "/docs/configuration.en.md": "English",
+    "/docs/configuration.zh.md": "中文",
+}
 _LINK: Final = re.compile(r"\]\(([^)#\s]+\.md)(?:#[^)\s]*)?\)")
 
 
@@ -70,7 +79,17 @@ def _contents(app: "Sphinx", docname: str, source: list[str]) -> None:
     directory = os.path.dirname(docname)  # noqa: PTH120 - a name of Sphinx's, and no path
     links = (os.path.normpath(os.path.join(directory, link)) for link in _LINK.findall(source[0]))  # noqa: PTH118
     pages = [f"/{page}" for page in dict.fromkeys(links) if re.match(wanted, page)]
+    pages = [f"{_TITLES[page]} <{page}>" if page in _TITLES else page for page in pages]
     source[0] += "\n\n```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n"
+
+
+def _pictures(_: "Sphinx", doctree: nodes.document) -> None:
+    """Let a picture that leads to itself be opened: to Sphinx, a link to such a file is a download."""
+    for link in list(doctree.findall(addnodes.download_reference)):
+        pictures = list(link.findall(nodes.image))
+        if [picture["uri"] for picture in pictures] == [link["reftarget"]]:
+            pictures[0]["width"] = "100%"  # one that is scaled, Sphinx links to its file
+            link.replace_self(pictures)
 
 
 def _language(_: "Sphinx", docname: str, _template: str, context: dict[str, Any], _tree: object) -> None:
@@ -82,6 +101,7 @@ def _language(_: "Sphinx", docname: str, _template: str, context: dict[str, Any]
 def setup(app: "Sphinx") -> dict[str, Any]:
     """Tell Sphinx of what is ours."""
     app.connect("source-read", _contents)
+    app.connect("doctree-read", _pictures, priority=400)  # before Sphinx collects downloads and pictures
     app.connect("html-page-context", _language)
     app.add_lexer("caddyfile", TextLexer)
     words.use()

@@ -39,8 +39,7 @@ def build(source: Path, into: Path, *, scratch: Path) -> None:
     """
     _hatchling("sdist", source, into)
     (packed,) = into.glob("*.tar.gz")
-    with tarfile.open(packed) as archive:
-        archive.extractall(scratch, filter="data")
+    unpack(packed, scratch)
     (unpacked,) = scratch.iterdir()
     _hatchling("wheel", unpacked, into)
 
@@ -54,9 +53,16 @@ def committed(root: Path, into: Path) -> Path:
     packed = into / "committed.tar"
     packed.write_bytes(_git(root, "archive", "--format=tar", "HEAD"))
     source = into / "committed"
-    with tarfile.open(packed) as archive:
-        archive.extractall(source, filter="data")
+    unpack(packed, source)
     return source
+
+
+def unpack(packed: Path, into: Path) -> None:
+    """Unpack a tar archive of our own."""
+    with tarfile.open(packed) as archive:
+        # Debian 12's Python is 3.11.2, and filters came with 3.11.4. Before, nobody looks at this attribute.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(into)  # noqa: S202 - made by git or by hatchling a moment ago
 
 
 def _hatchling(target: str, source: Path, into: Path) -> None:

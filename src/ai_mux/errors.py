@@ -50,7 +50,17 @@ class BrokenCredential(CredentialError):
 
 
 class StoreError(CredentialError):
-    """A credential file that cannot be read, locked or saved."""
+    """A credential file that cannot be read, locked or saved. Its text is both of what it is made of.
+
+    Attributes:
+        problem: What failed, and why.
+        mend: What the operator runs or does; empty where that is not known.
+    """
+
+    def __init__(self, problem: str, mend: str = "") -> None:
+        super().__init__(f"{problem}; {mend}" if mend else problem)
+        self.problem = problem
+        self.mend = mend
 
 
 class LedgerError(AiMuxError):

@@ -19,6 +19,9 @@ KNOWN: Final = frozenset(
     {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK"}
     | {"LABEL", "RUN", "STOPSIGNAL", "USER", "WORKDIR"}
 )
+# Those that Docker 20.10 without BuildKit and Podman 4.3 read: an older engine refuses the whole file
+# for one that it does not know.
+FLAGS: Final = {"COPY": {"from"}, "HEALTHCHECK": {"interval", "timeout", "start-period", "retries"}}
 
 
 class Unreadable(ValueError):
@@ -78,7 +81,7 @@ def read(text: str, given: Mapping[str, str] | None = None) -> list[Stage]:
         given: The values of --build-arg.
 
     Raises:
-        Unreadable: There is an instruction that ours has had no use for.
+        Unreadable: There is an instruction that ours has had no use for, or a flag that is not in FLAGS.
     """
     stages: list[Stage] = []
     arguments: dict[str, str] = {}
@@ -132,6 +135,8 @@ def _instructions(text: str) -> Iterator[Instruction]:
             raise Unreadable(f"line {at}: {name} is not known here")
         flags = {}
         while match := _FLAG.match(rest):
+            if match[1] not in FLAGS.get(name, ()):
+                raise Unreadable(f"line {at}: --{match[1]} of {name} is not known here")
             flags[match[1]] = match[2] or ""
             rest = rest[match.end() :]
         yield Instruction(line=at, name=name, flags=flags, rest=rest.strip())

@@ -177,8 +177,6 @@ def _carry_out(
 def _copy(
     one: Instruction, image: Image, images: Mapping[str, Image], context: Path, known: Mapping[str, str]
 ) -> None:
-    if one.flags.keys() - {"from"}:
-        raise Unreadable(f"line {one.line}: {one.flags}")
     *sources, target = expanded(one.rest, known).split()
     to = image.within(os.path.normpath(f"{'' if target.startswith('/') else image.workdir}/{target}"))
     for source in sources:

@@ -58,6 +58,15 @@ class Container:
             assert time.monotonic() < deadline
             time.sleep(0.002)
 
+    def until_it_catches(self, number: int) -> None:
+        """Wait until its first process is not passed over by a signal: it has a handler (proc(5), SigCgt)."""
+        deadline = time.monotonic() + 20
+        status = Path(f"/proc/{self.pid}/status")
+        while not int(status.read_text().partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1:
+            assert self.starter.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.001)
+
     def _commands(self) -> Iterator[str]:
         """Return the program of the first process and of its children, without their directories."""
         for pid in (self.pid, *Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()):

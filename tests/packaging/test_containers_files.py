@@ -132,9 +132,17 @@ def test_packages_are_wheels_of_the_lock_or_of_what_the_lock_has_brought():
 
 @pytest.mark.parametrize(
     "text",
-    ["FROM x\nADD https://example.com/x /x", "FROM x\nVOLUME /x", "RUN x\nFROM x", "FROM x\nLABEL no pair"],
+    [
+        *(
+            "FROM x\nADD https://example.com/x /x",
+            "FROM x\nVOLUME /x",
+            "RUN x\nFROM x",
+            "FROM x\nLABEL no pair",
+        ),
+        *("FROM x\nHEALTHCHECK --start-interval=2s CMD []", "FROM x\nCOPY --link a b"),
+    ],
 )
-def test_an_instruction_that_is_new_is_not_passed_over(text):
+def test_an_instruction_or_a_flag_that_is_new_is_not_passed_over(text):
     with pytest.raises(Unreadable):
         for one in read(text)[0].instructions:
             pairs(one, {})

@@ -20,6 +20,7 @@ from containers.engine import Failed, build
 from containers.python import prefix
 from containers.running import running
 from documents import ROOT
+from ruamel.yaml import YAML
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PLANTED = "made-up-secret-of-a-checkout"
@@ -112,13 +113,14 @@ def _events(container):
     return [json.loads(line) for line in container.said.splitlines()]
 
 
-def _get(container, path, token):
+def _get(container, path, token, port=8080):
     """Return the status of a request from within."""
     program = (
-        "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8080, timeout=5); "
-        "c.request('GET', sys.argv[1], headers={'x-api-key': sys.argv[2]}); print(c.getresponse().status)"
+        "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', int(sys.argv[3]), timeout=5); "
+        "c.request('GET', sys.argv[1], headers={'x-api-key': sys.argv[2]} if sys.argv[2] else {}); "
+        "print(c.getresponse().status)"
     )
-    done = container.execute(["python", "-c", program, path, token])
+    done = container.execute(["python", "-c", program, path, token, str(port)])
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
@@ -208,6 +210,59 @@ def test_a_stop_counts_from_the_first_moment_on_with_an_init_as_compose_asks_for
         container.until_entered()
         subprocess.run(["sleep", str(after_ms / 1000)], check=True)  # the moment is what is tried
         assert container.stop(within_s=10) in {0, 128 + signal.SIGTERM}
+
+
+@pytest.mark.parametrize("after_ms", [0, 20, 50, 100, 150, 200, 300])
+def test_without_an_init_it_counts_as_soon_as_there_is_a_python(image, place, after_ms):
+    """Before, the kernel passes over it: test_containers_first_process.py has places instead of moments."""
+    place.configure()
+    with running(image, mounts=place.mounts, log=place.log) as container:
+        container.until_entered()
+        container.until_it_catches(signal.SIGTERM)
+        subprocess.run(["sleep", str(after_ms / 1000)], check=True)
+        assert container.stop(within_s=10) in {0, 128 + signal.SIGTERM}
+
+
+def test_the_entry_point_is_the_one_that_can_be_stopped_while_it_starts(image, place):
+    pipe = place.config / "config.yaml"
+    os.mkfifo(pipe, 0o600)
+    os.chown(pipe, place.uid, place.uid)
+    with running(image, mounts=place.mounts, log=place.log) as container:
+        container.until_it_catches(signal.SIGTERM)
+        assert container.stop(within_s=10) == 128 + signal.SIGTERM
+
+
+# What Kubernetes asks
+
+
+def test_every_probe_asks_for_what_the_server_answers(image, place):
+    """With the manifests' own configuration, ports and mounts."""
+    directory = ROOT / "packaging" / "kubernetes"
+    deployment, config = (
+        YAML(typ="safe").load(directory / name) for name in ("deployment.yaml", "config.yaml")
+    )
+    (spec,) = deployment["spec"]["template"]["spec"]["containers"]
+    outside = {
+        "config": (place.config, False),
+        "secrets": (place.secrets, False),
+        "state": (place.state, True),
+    }
+    mounts = {one["mountPath"]: outside[one["name"]] for one in spec["volumeMounts"]}
+    for into, name, text in [
+        (place.config, "config.yaml", config["data"]["config.yaml"]),
+        *((place.secrets, name, f"made-up-secret-of-{name}") for name in ("alice", "admin", "anthropic")),
+    ]:
+        (into / name).write_text(text)
+        (into / name).chmod(0o440)
+        os.chown(into / name, 0, place.uid)
+    ports = {one["name"]: one["containerPort"] for one in spec["ports"]}
+    with running(image, mounts=mounts, log=place.log) as container:
+        container.until('"listening"')
+        probes = {name: one["httpGet"] for name, one in spec.items() if name.endswith("Probe")}
+        assert {name.removesuffix("Probe") for name in probes} == {"startup", "readiness", "liveness"}
+        for name, asked in probes.items():
+            assert _get(container, asked["path"], "", ports[asked["port"]]) == 200, name
+        assert container.stop() == 0
 
 
 # The health check

@@ -2,13 +2,11 @@
 
 import json
 import os
-import re
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from documents import ROOT
 from release_scripts import RELEASE_PYTHON, SCRIPTS, script
 
 audit = script("audit")
@@ -114,11 +112,3 @@ def test_whatever_else_goes_wrong_fails(run, service, tmp_path, lock):
 def test_a_package_that_the_service_does_not_know_is_not_called_checked():
     found = audit.judged({"dependencies": [{"name": "click", "skip_reason": "not found"}]})
     assert (found.checked, found.unchecked, found.vulnerable) == (0, ["click"], [])
-
-
-def test_what_checks_a_release_is_locked_with_hashes_and_without_addresses():
-    lock = (ROOT / "requirements-release.lock").read_text()
-    assert "://" not in lock
-    assert "index" not in lock
-    packages = re.findall(r"^[\w.-]+==\S+(?: ; [^\\]+)? \\\n    --hash=sha256:[0-9a-f]{64}", lock, re.M)
-    assert len(packages) == len(re.findall(r"^\w", lock, re.M)) > 10

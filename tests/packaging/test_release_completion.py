@@ -1,10 +1,12 @@
 """Completion, by real shells: a word of ours is completed, a file's name after --config."""
 
 import os
+import re
 import subprocess
 import sysconfig
 
 import pytest
+from documents import ROOT
 from fakes.terminal import Terminal
 from release_scripts import SCRIPTS, script
 
@@ -88,3 +90,22 @@ def test_fish_completes_commands_options_and_files(needed, person, tmp_path, typ
         cwd=tmp_path, env=person, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == offered
+
+
+@pytest.mark.parametrize(
+    ("shell", "before", "after"),
+    [
+        ("bash", "", "complete -p ai-mux"),
+        ("zsh", "autoload -Uz compinit; compinit -D -u", "print $_comps[ai-mux]"),
+        ("fish", "", "complete --do-complete 'ai-mux us'"),
+    ],
+)
+def test_the_line_of_the_reference_switches_completion_on(needed, person, tmp_path, shell, before, after):
+    reference = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
+    line = re.search(rf"^- {shell}, .*: `(.*)`$", reference, re.M)[1]
+    done = subprocess.run(
+        [needed(shell), "-c", "\n".join((before, line, after))],
+        cwd=tmp_path, env=person, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert "_ai_mux_completion" in done.stdout or done.stdout.startswith("usage\t")

@@ -10,7 +10,9 @@ import zipfile
 
 import pytest
 from documents import ROOT
+from release_scripts import script
 
+distributions = script("distributions")
 # What may lie in a working tree, and is nobody else's.
 PRIVATE = (
     ".cache/clients/x",
@@ -83,8 +85,7 @@ def test_another_directory_time_zone_and_umask_give_the_same_bytes(here, tmp_pat
 
 
 def test_the_source_distribution_gives_itself_and_the_same_wheel(here, tmp_path):
-    with tarfile.open(next(here[1].glob("*.tar.gz"))) as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+    distributions.unpack(next(here[1].glob("*.tar.gz")), tmp_path / "unpacked")
     (source,) = (tmp_path / "unpacked").iterdir()
     assert built(source, tmp_path / "dist") == here[2]
 
@@ -98,6 +99,20 @@ def test_of_a_checkout_what_is_committed_is_built_and_nothing_else(needed, here,
     (source / "src" / "ai_mux" / "app.py").write_text("raise SystemExit('half done')\n")
     (source / "docs" / "not-committed.md").write_text("made-up-private-words")
     assert built(source, tmp_path / "dist") == here[2]
+
+
+def test_it_can_be_unpacked_by_a_python_that_knows_no_filters_yet(here, tmp_path, monkeypatch):
+    # As 3.11.2, which is Debian 12's; on a Python like that every test above tries it.
+    if hasattr(tarfile, "data_filter"):
+        trusted, extractall = tarfile.fully_trusted_filter, tarfile.TarFile.extractall
+
+        def without(archive, path=".", members=None, *, numeric_owner=False):
+            extractall(archive, path, members, numeric_owner=numeric_owner, filter=trusted)
+
+        monkeypatch.setattr(tarfile.TarFile, "extractall", without)
+        monkeypatch.delattr(tarfile, "data_filter")
+    distributions.unpack(next(here[1].glob("*.tar.gz")), tmp_path / "unpacked")
+    assert [*tmp_path.glob("unpacked/*/pyproject.toml")]
 
 
 def test_nothing_private_is_in_either(here, packed):
@@ -128,8 +143,7 @@ def test_every_file_of_the_project_is_in_the_source_distribution(needed, packed)
 
 
 def test_the_tests_are_found_and_the_documents_hold_in_the_source_distribution(here, tmp_path):
-    with tarfile.open(next(here[1].glob("*.tar.gz"))) as archive:
-        archive.extractall(tmp_path, filter="data")
+    distributions.unpack(next(here[1].glob("*.tar.gz")), tmp_path)
     (source,) = tmp_path.iterdir()
     pytest_here = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     for arguments in (["--collect-only", "-q", "tests"], ["tests/test_readme.py", "tests/test_scripts.py"]):

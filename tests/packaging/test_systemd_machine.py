@@ -10,6 +10,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from documents import ROOT
@@ -25,16 +26,23 @@ Machine = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def machine(needed: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(
+    needed: Callable[[str], str],
+    not_allowed: Callable[[str], NoReturn],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Machine]:
     """Boot a machine; return what runs a script there, as root, and returns what it printed."""
     for program in ("systemd-analyze", "unshare", "nsenter", "openssl", "curl", "useradd"):
         needed(program)
     groups = next((one for one in GROUPS if (one / "cgroup.procs").exists()), None)
     if os.geteuid() != 0 or groups is None or not Path("/lib/systemd/systemd").exists():
-        pytest.skip("to boot a machine takes root, control groups of version 2, and systemd")
+        not_allowed("to boot a machine takes root, control groups of version 2, and systemd")
     group = groups / f"ai-mux-test-{os.getpid()}"
     directory = tmp_path_factory.mktemp("machine")
-    group.mkdir()
+    try:
+        group.mkdir()
+    except OSError as exc:
+        not_allowed(f"no machine can be booted here: {exc}")
     script = ROOT / "tests" / "packaging" / "systemd_machine.sh"
     site, python = sysconfig.get_path("purelib"), Path(sys.executable).resolve()
     log = directory.with_name("machine.log")
@@ -67,7 +75,7 @@ def machine(needed: Callable[[str], str], tmp_path_factory: pytest.TempPathFacto
         until = time.monotonic() + LIMIT_S
         while run("systemctl is-active multi-user.target", check=False).strip() != "active":
             if booted.poll() is not None or time.monotonic() > until:
-                pytest.skip(f"no machine can be booted here: {log.read_text()}")
+                not_allowed(f"no machine can be booted here: {log.read_text().strip()}")
         yield run
     finally:
         booted.kill()  # and with it the first process, and so all of them
@@ -189,3 +197,17 @@ def test_a_state_dir_that_the_unit_does_not_name_is_told_with_what_names_it(mach
 def test_a_stop_is_clean(machine):
     machine("systemctl stop ai-mux.socket ai-mux.service")
     assert shown(machine, "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
+
+
+def test_where_no_machine_can_be_booted_it_is_said_aloud_and_is_no_failure(tmp_path, needed):
+    needed("systemd-analyze")
+    (tmp_path / "unshare").write_text("#!/bin/sh\necho unshare: made-up reason >&2\nexit 1\n")
+    (tmp_path / "unshare").chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", ME, "-q", "-p", "no:cacheprovider", "-k", "a_stop_is_clean"],
+        cwd=ROOT, env=os.environ | {"AI_MUX_PACKAGING": "required", "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True, text=True, check=False, timeout=3 * LIMIT_S,
+    )  # fmt: skip
+    told = [line for line in done.stdout.splitlines() if line.startswith("PACKAGING TESTS NOT RUN: ")]
+    assert (done.returncode, len(told)) == (0, 1), done.stdout
+    assert "made-up reason" in told[0] or "to boot a machine takes" in told[0]

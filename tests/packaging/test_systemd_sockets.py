@@ -258,6 +258,23 @@ async def test_credentials_elsewhere_are_known_by_the_environment(tmp_path):
     assert "LoadCredential=alice:" in it.log.read_text()
 
 
+def test_a_child_of_the_service_does_not_get_the_sockets_that_were_handed_over():
+    program = (
+        "import os, subprocess, sys; from ai_mux.systemd import handed_sockets; "
+        "os.dup2(int(sys.argv[1]), 3); os.closerange(4, 99); "
+        "os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1'}; "
+        "handed = handed_sockets(os.environ, pid=os.getpid()); "
+        "print(handed.requests[0].fileno(), flush=True); "
+        "subprocess.run(['sh', '-c', 'readlink /proc/self/fd/3 || echo none'], close_fds=False)"
+    )
+    with listening() as sock:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(sock.fileno())],
+            pass_fds=[sock.fileno()], capture_output=True, text=True, check=True, timeout=LIMIT_S,
+        )  # fmt: skip
+    assert done.stdout.split() == ["3", "none"]
+
+
 def test_a_child_of_the_service_does_not_take_itself_for_it():
     """The variables leave the environment before anything else is started."""
     program = (

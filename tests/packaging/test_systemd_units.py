@@ -93,6 +93,12 @@ def test_a_mistake_in_the_configuration_is_tried_again_and_never_given_up():
     assert int(*service["RestartSec"]) >= 5  # or a mistake would keep a processor busy
 
 
+def test_a_loop_that_stands_still_is_noticed_within_a_minute():
+    service = directives("ai-mux.service")
+    assert service["Type"] == ["notify"]
+    assert service["WatchdogSec"] == ["60"]
+
+
 def test_what_the_service_may_write_is_its_own():
     service = directives("ai-mux.service")
     assert service["StateDirectoryMode"] == ["0700"]

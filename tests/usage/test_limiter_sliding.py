@@ -1,5 +1,6 @@
 """A window tells the same as sums that are looked through one by one each time, whatever happens in it."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +30,7 @@ class PlainWindow:
             self.sums.append([now_ms, now_ms, amount, amount])
 
     def take_back(self, at_ms: int) -> None:
-        found = next((one for one in self.sums if one[1] >= at_ms), None)
+        found = next((one for one in self.sums if one[0] <= at_ms <= one[1]), None)
         if found and found[2]:
             found[2] -= 1
 
@@ -62,7 +63,7 @@ def histories(draw):
 def test_a_window_tells_what_its_sums_tell(history):
     window_s, steps = history
     now_ms = 10**12
-    window, plain, added_at_ms = Window(window_s, now_ms), PlainWindow(window_s), [now_ms]
+    window, plain, added_at_ms = Window(window_s, now_ms), PlainWindow(window_s), []
     for pause_ms, what, amount in steps:
         now_ms += pause_ms
         plain.slide(now_ms)
@@ -70,10 +71,10 @@ def test_a_window_tells_what_its_sums_tell(history):
         if what == "add":
             window.add(now_ms, amount)
             plain.add(now_ms, amount)
-            added_at_ms.append(now_ms)
+            added_at_ms += [now_ms] if amount > 0 else []
         else:
             window.slide(now_ms)
-        if what == "take back":
+        if what == "take back" and added_at_ms:
             at_ms = added_at_ms[amount % len(added_at_ms)]
             window.take_back(at_ms)
             plain.take_back(at_ms)
@@ -83,3 +84,20 @@ def test_a_window_tells_what_its_sums_tell(history):
         assert window.largest == max((one[3] for one in plain.sums), default=0)
         ends_ms = [one[1] + plain.window_ms - now_ms for one in plain.sums]
         assert window.seen(now_ms) == ((used, ends_ms[0], ends_ms[-1]) if ends_ms else NOTHING_SEEN)
+
+
+@pytest.mark.parametrize("heir_s", [None, 60, 3600])
+def test_what_was_added_longer_ago_than_the_window_is_not_taken_back_from_others(heir_s):
+    window = Window(60, 0)
+    window.add(0, 1)
+    window.add(59_000, 1)
+    window.slide(60_000)
+    window = window if heir_s is None else window.heir(heir_s, 60_000)
+    window.take_back(0)
+    assert window.used == 1
+    window.take_back(59_000)
+    assert window.used == 0
+    window.slide(119_000)
+    window.add(119_001, 1)
+    window.take_back(59_000)
+    assert window.used == 1

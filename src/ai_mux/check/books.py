@@ -17,11 +17,11 @@ from ai_mux.limits import NO_LIMITS, Limits
 from ai_mux.storage import LEDGER
 from ai_mux.storage.inspect import Finding, Level
 from ai_mux.storage.obstacles import foreign, foreseen, trouble
+from ai_mux.storage.refusals import EFFECTIVE, deepest
 from ai_mux.storage.sqlite_reading import open_for_reading
 
 _DAY_S: Final = 86_400
 _OR_AS_US: Final = ", or run this as the user that ai-mux runs as"
-_EFFECTIVE: Final = os.access in os.supports_effective_ids
 
 
 def limits(config: Config, now: float) -> Iterator[Finding]:
@@ -38,20 +38,33 @@ def limits(config: Config, now: float) -> Iterator[Finding]:
         yield _ok("; ".join(parts))
 
 
-def state_dir(directory: Path) -> Iterator[Finding]:
-    """Say what is wrong with where credentials and ledger are kept, beyond what is said of each of them."""
-    if not _is_there(directory):
-        return
-    obstacle = foreseen(directory)
-    if obstacle is not None and obstacle.errno != errno.EACCES:
-        yield _error(*trouble(directory, obstacle, setting="state_dir"))
-    if (told := foreign(directory)) is not None:
-        yield Finding(level=Level.WARNING, text=told.problem, mend=told.mend)
+def obstacle_of(directory: Path) -> OSError | None:
+    """Return what keeps anything from being saved in ``state_dir``; None where nothing does.
+
+    That somebody else may write there is not among it: it is said of each thing, with its command.
+    """
+    obstacle = foreseen(deepest(directory))
+    return None if obstacle is None or obstacle.errno == errno.EACCES else obstacle
 
 
-def books(config: Config) -> Iterator[tuple[str, Finding]]:
-    """Say of ledger, admin listener and audit log whether they will work, each with its name."""
-    yield "usage", _ledger(config)
+def state_dir(directory: Path, obstacle: OSError | None) -> Iterator[Finding]:
+    """Say what is wrong with where credentials and ledger are kept, once for all of them."""
+    if obstacle is not None:
+        told = trouble(directory, obstacle, setting="state_dir")
+        yield _error(f"{told.problem}; no login, renewed token or ledger could be saved in it", told.mend)
+    if (other := foreign(directory)) is not None:
+        yield Finding(level=Level.WARNING, text=other.problem, mend=other.mend)
+
+
+def books(config: Config, obstacle: OSError | None) -> Iterator[tuple[str, Finding]]:
+    """Say of ledger, admin listener and audit log whether they will work, each with its name.
+
+    Args:
+        config: What would be served.
+        obstacle: What is said of ``state_dir``, and so not of the ledger again.
+    """
+    if obstacle is None or not config.usage.enabled:
+        yield "usage", _ledger(config)
     if config.admin is not None:
         token = "without a token" if config.admin.token_digest is None else "with a token"
         yield "admin", _ok(f"metrics and status on {config.admin.listen.text}, {token}")
@@ -67,11 +80,9 @@ def _ledger(config: Config) -> Finding:
     mend = None
     if not _is_there(directory):
         # The server makes what is missing on the way there, where it may.
-        above = next(parent for parent in directory.parents if _is_there(parent))
-        mend = None if _may_make_in(above) else _made(directory)
-    elif (obstacle := foreseen(directory)) is not None:  # SQLite writes beside its file as well
-        is_theirs = obstacle.errno == errno.EACCES
-        mend = _given(directory) if is_theirs else trouble(directory, obstacle, setting="state_dir").mend
+        mend = None if _may_make_in(deepest(directory)) else _made(directory)
+    elif foreseen(directory) is not None:  # SQLite writes beside its file as well
+        mend = _given(directory)
     mend = mend or _why_not_onto(path)
     if mend is not None:
         return _error(f"the ledger {path} cannot be written: nothing would be kept", mend)
@@ -105,14 +116,14 @@ def _is_there(path: Path) -> bool:
 
 
 def _may_make_in(directory: Path) -> bool:
-    return os.access(directory, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE)
+    return os.access(directory, os.W_OK | os.X_OK, effective_ids=EFFECTIVE)
 
 
 def _why_not_onto(path: Path) -> str | None:
     """Return what lets us write to a file, if it is there; None where nothing is to be done."""
     if os.path.isdir(path):  # noqa: PTH112 - as above
         return f"it is a directory; move it away: {path}"
-    if not _is_there(path) or os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
+    if not _is_there(path) or os.access(path, os.W_OK, effective_ids=EFFECTIVE):
         return None
     return _given(path)
 

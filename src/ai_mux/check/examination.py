@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ai_mux.assembly import place_of
-from ai_mux.check.books import books, limits, state_dir
+from ai_mux.check.books import books, limits, obstacle_of, state_dir
 from ai_mux.config import Config, ProviderConfig
 from ai_mux.credentials.api_key import KeyIssuer
 from ai_mux.credentials.oauth import Issuer
@@ -67,7 +67,9 @@ def examine(
         environ: The environment, which may name proxies.
     """
     found = [(_CONFIGURATION, finding) for finding in _configuration(config, now)]
-    found += [("state_dir", finding) for finding in state_dir(config.state_dir)]
+    obstacle = obstacle_of(config.state_dir)
+    causes = {} if obstacle is None else {Path(os.path.realpath(config.state_dir)): obstacle.errno}
+    found += [("state_dir", finding) for finding in state_dir(config.state_dir, obstacle)]
     examined = []
     logins: dict[str, str] = {}
     for one in config.providers:
@@ -81,6 +83,8 @@ def examine(
             login=login,
             new_token=token_command_for(one.name, config.source),
             is_ours=not place.api_key,
+            setting="state_dir" if one.credentials is None else f"credentials of {one.name}",
+            causes=causes,
         )
         examined.append(Examined(provider=one.name, file=place.path, inspection=inspection))
         found += [(one.name, finding) for finding in inspection.findings]
@@ -90,7 +94,7 @@ def examine(
             text = f"its credential file is also that of {first}: {place.path}"
             found.append((one.name, _error(text, "give each provider a `credentials` file of its own")))
         found += [(one.name, finding) for finding in _way(one, providers[one.name], inspection, environ)]
-    return Examination(findings=(*found, *books(config)), credentials=tuple(examined))
+    return Examination(findings=(*found, *books(config, obstacle)), credentials=tuple(examined))
 
 
 def unreadable(problem: ConfigError) -> Examination:

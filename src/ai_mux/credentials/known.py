@@ -237,8 +237,14 @@ class Known:
     def unreadable(self, exc: BrokenCredential | StoreError) -> None:
         """Note that the file tells nothing."""
         self._file, self._problem = State.BROKEN, str(exc)
-        mend = self.mend if isinstance(exc, BrokenCredential) else str(exc)
-        self._notices.lasting("credential.broken", str(exc), mend, in_use=self.held is not None)
+        problem, mend = self._split(exc)
+        self._notices.lasting("credential.broken", problem, mend, in_use=self.held is not None)
+
+    def _split(self, exc: BrokenCredential | StoreError) -> tuple[str, str]:
+        """Return what is wrong, and what mends it: another credential, if nothing else is known to."""
+        if isinstance(exc, StoreError):
+            return exc.problem, exc.mend or self.mend
+        return str(exc), self.mend
 
     def _without(self, state: State, problem: str) -> None:
         self._file, self._problem, self.outlook = state, problem, Outlook()
@@ -278,7 +284,7 @@ class Known:
     def cannot_renew(self, why: StoreError) -> None:
         """Note that nothing was sent, because it could not have been saved."""
         self.outlook = self.outlook.not_sent(self._clock.monotonic(), str(why))
-        self._notices.lasting("credential.not_renewable", str(why), str(why))
+        self._notices.lasting("credential.not_renewable", *self._split(why))
 
     def bug(self, exc: Exception) -> None:
         """Note a failure that nobody foresaw. The token may be spent."""

@@ -79,7 +79,8 @@ class FileStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as exc:
-            raise refusal("look at", self._path, exc) from exc
+            # As reading it would be refused, so that one trouble is told once.
+            raise refusal("read", _resolved(self._path), exc) from exc
 
     async def load(self) -> Stored | None:
         """Return the file's content, or None where no file is. A file of ours is closed to other users."""
@@ -124,8 +125,8 @@ class FileStore:
             os.fchmod(fd, 0o600)
         if os.fstat(fd).st_mode & 0o077:
             raise StoreError(
-                f"{path} is readable by others (mode {_mode(there)}) and cannot be narrowed; "
-                f"mend it with: {mending_command(path)}"
+                f"{path} is readable by others (mode {_mode(there)}) and cannot be narrowed",
+                mending_command(path),
             )
         self._log.warning("credential.narrowed", file=str(path), mode=_mode(there))
 

@@ -8,6 +8,7 @@ import errno
 import os
 import shlex
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -18,8 +19,8 @@ from ai_mux.credentials.credential import Credential
 from ai_mux.credentials.oauth import Issuer
 from ai_mux.errors import BrokenCredential
 from ai_mux.storage.files import MAX_BYTES, SPARE_BYTES
-from ai_mux.storage.obstacles import foreseen, mount_points, trouble
-from ai_mux.storage.refusals import mending_command, owner
+from ai_mux.storage.obstacles import foreseen, is_told, mount_points, trouble
+from ai_mux.storage.refusals import deepest, mending_command, owner
 
 _DAY_S: Final = 86400
 # Anthropic's long-lived tokens live a year from when they were made, and do not say when that was.
@@ -91,6 +92,8 @@ def inspect(
     login: str | None = None,
     new_token: str | None = None,
     is_ours: bool = True,
+    setting: str = "credentials",
+    causes: Mapping[Path, int | None] | None = None,
 ) -> Inspection:
     """Return what there is to say about a credential file.
 
@@ -101,6 +104,8 @@ def inspect(
         login: What to run or do for another credential; the issuer's own words where None.
         new_token: What to run for another long-lived token; as ``login`` where None.
         is_ours: ai-mux writes it. An API key's file is only read.
+        setting: The one that could name another place.
+        causes: What is wrong with directories and told already, as in ``obstacles.is_told``.
     """
     login = login or issuer.login(str(path))
     real = Path(os.path.realpath(path))
@@ -108,7 +113,7 @@ def inspect(
     try:
         there = real.stat()
     except (FileNotFoundError, NotADirectoryError):
-        found += _way_to(real) if is_ours else []
+        found += _way_to(real, setting, causes or {}) if is_ours else []
         return _ended(found, f"{path} does not exist", login)
     except OSError as exc:
         return _ended(found, _refused("look at", real, exc), _AS_ANOTHER)
@@ -116,7 +121,7 @@ def inspect(
         return _ended(found, f"{path} is not a regular file", login)
     found += _mode(real, there, is_ours=is_ours)
     if is_ours:
-        found += _directory(real, there.st_size)
+        found += _directory(real, there.st_size, setting, causes or {})
     if there.st_size > MAX_BYTES:
         return _ended(found, f"{path} is too large for a credential file", login)
     try:
@@ -155,23 +160,18 @@ def _distance(away_s: float) -> str:
 
 
 def _refused(doing: str, real: Path, exc: OSError) -> str:
-    above = _deepest(real)
+    above = deepest(real)
     return f"cannot {doing} {real}: {exc.strerror}; this runs as uid {os.geteuid()}, and {owner(above)}"
 
 
-def _deepest(real: Path) -> Path:
-    """Return how far down the way to a file one can look."""
-    return next(one for one in (real, *real.parents) if os.path.exists(one))  # noqa: PTH110 - Path's raises
-
-
-def _way_to(real: Path) -> list[Finding]:
+def _way_to(real: Path, setting: str, causes: Mapping[Path, int | None]) -> list[Finding]:
     """Find what would keep a first login from being put there."""
-    above = _deepest(real.parent)
+    above = deepest(real.parent)
     obstacle = foreseen(above)
-    if obstacle is None:
+    if obstacle is None or is_told(real.parent, obstacle, causes):
         return []
     if obstacle.errno != errno.EACCES:
-        return [_error(*trouble(above, obstacle, setting="credentials"))]
+        return [_error(*trouble(above, obstacle, setting=setting))]
     text = f"uid {os.geteuid()} cannot write in {above}, where a login would be put; {owner(above)}"
     made = shlex.join(["sudo", "install", "-d", "-m", "700", "-o", str(os.geteuid()), str(real.parent)])
     return [_error(text, f"{_AS_ANOTHER}, or: {made}")]
@@ -198,15 +198,15 @@ def _mode(real: Path, there: os.stat_result, *, is_ours: bool) -> list[Finding]:
     return found
 
 
-def _directory(real: Path, size: int) -> list[Finding]:
+def _directory(real: Path, size: int, setting: str, causes: Mapping[Path, int | None]) -> list[Finding]:
     """Find what would keep a renewed token from being saved."""
     found = []
     obstacle = foreseen(real.parent, size + SPARE_BYTES)
     if obstacle is not None and obstacle.errno == errno.EACCES:
         text = f"{real.parent} is not writable for uid {os.geteuid()}, so a renewed token could not be saved"
         found.append(_error(text, mending_command(real)))
-    elif obstacle is not None:
-        told = trouble(real.parent, obstacle, setting="credentials")
+    elif obstacle is not None and not is_told(real.parent, obstacle, causes):
+        told = trouble(real.parent, obstacle, setting=setting)
         found.append(_error(f"{told.problem}; a renewed token could not be saved", told.mend))
     if str(real) in mount_points():
         text = f"{real} is a mount point of its own, which cannot be replaced"

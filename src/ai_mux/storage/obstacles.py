@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ai_mux.storage.locks import NAME as LOCK
-from ai_mux.storage.refusals import owner
+from ai_mux.storage.refusals import EFFECTIVE, deepest, owner
 
 # A renewed credential with its reserve, as in ``files``.
 ROOM_BYTES: Final = 20 << 10
 # What file systems without locks answer: NFS without its lock service, Lustre as it is mounted by default.
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NOT_OURS: Final = frozenset({errno.EACCES, errno.EPERM})
-_EFFECTIVE: Final = os.access in os.supports_effective_ids
+NOT_OURS: Final = frozenset({errno.EACCES, errno.EPERM})
+"""What the system answers who may not."""
 
 
 def tried(directory: Path) -> OSError | None:
@@ -71,7 +71,7 @@ def foreseen(directory: Path, room: int = ROOM_BYTES) -> OSError | None:
         space = os.statvfs(directory)
         if space.f_flag & os.ST_RDONLY:
             return _error(errno.EROFS)
-        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=EFFECTIVE):
             return _error(errno.EACCES)
         if space.f_bavail * space.f_frsize < room or (space.f_files and not space.f_favail):
             return _error(errno.ENOSPC)
@@ -89,6 +89,7 @@ def _lock_once(directory: Path) -> None:
     fd = os.open(at if at.is_file() else directory, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     finally:
         os.close(fd)
 
@@ -136,9 +137,12 @@ def trouble(directory: Path, exc: OSError, *, setting: str) -> Trouble:
             f"the file system of {directory} is full, or a quota is used up",
             f"free some space (df -h {there}, df -i {there}), or {elsewhere}",
         )
-    if exc.errno in _NOT_OURS:
-        above = _deepest(directory)
-        command = f"chown -R {uid} {there}" if above == directory else f"install -d -m 700 -o {uid} {there}"
+    if exc.errno in NOT_OURS:
+        above = deepest(directory)
+        if above != directory:
+            command = f"install -d -m 700 -o {uid} {there}"
+        else:
+            command = f"chmod 700 {there}" if above.stat().st_uid == uid else f"chown -R {uid} {there}"
         return Trouble(
             f"{above} is not writable for uid {uid}; {owner(above)}",
             f"sudo {command}, or run ai-mux as the user whose it is, or {elsewhere}",
@@ -159,10 +163,21 @@ def unusable(wanted: Mapping[Path, str]) -> list[Trouble]:
     for directory, setting in wanted.items():
         exc = tried(directory)
         if exc is not None:
-            causes[directory] = exc.errno
-            if all(causes.get(one) != exc.errno for one in directory.parents):
+            if not is_told(directory, exc, causes):
                 found.append(trouble(directory, exc, setting=setting))
+            causes[directory] = exc.errno
     return found
+
+
+def is_told(directory: Path, exc: OSError, causes: Mapping[Path, int | None]) -> bool:
+    """Tell whether the same is known of a directory, or of one that it is in.
+
+    Args:
+        directory: The directory.
+        exc: What keeps us from using it.
+        causes: Of each directory that was told of, the error's number.
+    """
+    return any(causes.get(one) == exc.errno for one in (directory, *directory.parents))
 
 
 def foreign(directory: Path) -> Trouble | None:
@@ -179,13 +194,8 @@ def foreign(directory: Path) -> Trouble | None:
     )
 
 
-def _deepest(directory: Path) -> Path:
-    # Path.exists raises where a directory on the way may not be searched; this never does.
-    return next(one for one in (directory, *directory.parents) if os.path.exists(one))  # noqa: PTH110
-
-
 def _mount_point(directory: Path) -> Path:
-    at = _deepest(Path(os.path.realpath(directory)))
+    at = deepest(Path(os.path.realpath(directory)))
     mounted = mount_points()
     return next((one for one in (at, *at.parents) if str(one) in mounted), Path("/"))
 

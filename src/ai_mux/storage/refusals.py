@@ -4,8 +4,12 @@ import errno
 import os
 import shlex
 from pathlib import Path
+from typing import Final
 
 from ai_mux.errors import StoreError
+
+# Whether the system can tell what we may do as who we became, and not as who started us.
+EFFECTIVE: Final = os.access in os.supports_effective_ids
 
 
 def refusal(doing: str, path: Path, exc: OSError) -> StoreError:
@@ -16,7 +20,8 @@ def refusal(doing: str, path: Path, exc: OSError) -> StoreError:
         path: The file.
         exc: What the system said.
     """
-    return StoreError(f"cannot {doing} {path}: {os.strerror(exc.errno or 0)}; {_mending(path, exc)}")
+    why, mend = _mending(path, exc)
+    return StoreError(f"cannot {doing} {path}: {os.strerror(exc.errno or 0)}{why and '; '}{why}", mend)
 
 
 def owner(path: Path) -> str:
@@ -28,28 +33,45 @@ def owner(path: Path) -> str:
     return f"{path} belongs to uid {there.st_uid} with mode {there.st_mode & 0o7777:04o}"
 
 
+def deepest(path: Path) -> Path:
+    """Return how far down the way to a file or directory one can look; itself, where it is there."""
+    # Path.exists raises where a directory on the way may not be searched; this never does.
+    return next(one for one in (path, *path.parents) if os.path.exists(one))  # noqa: PTH110
+
+
 def mending_command(path: Path) -> str:
-    """Return the command that gives a credential file and its directory to us."""
-    uid, there = os.geteuid(), shlex.quote(str(path.parent))
-    file = shlex.quote(str(path))
-    return f"sudo chown {uid} {there} {file} && sudo chmod 700 {there} && sudo chmod 600 {file}"
+    """Return the command that gives a credential file and its directory to us, as far as they are there."""
+    uid, there, file = os.geteuid(), shlex.quote(str(path.parent)), shlex.quote(str(path))
+    if deepest(path) == path:
+        return f"sudo chown {uid} {there} {file} && sudo chmod 700 {there} && sudo chmod 600 {file}"
+    if deepest(path) == path.parent:
+        return f"sudo chown {uid} {there} && sudo chmod 700 {there}"
+    return f"sudo install -d -m 700 -o {uid} {there}"
 
 
-def _mending(path: Path, exc: OSError) -> str:
+def _mending(path: Path, exc: OSError) -> tuple[str, str]:
+    """Return what there is to say besides, and what mends it."""
+    we_are = f"ai-mux runs as uid {os.geteuid()}"
     if exc.errno in (errno.EACCES, errno.EPERM):
-        return (
-            f"ai-mux runs as uid {os.geteuid()}, {owner(path.parent)}, {owner(path)}; "
-            f"mend it with: {mending_command(path)}"
-        )
+        closed = deepest(path)
+        if closed != path and not os.access(closed, os.X_OK, effective_ids=EFFECTIVE):
+            # Behind it nothing can be seen, and so no command can name it.
+            command = f"sudo chown -R {os.geteuid()} {shlex.quote(str(closed))}"
+            return f"{we_are}, {owner(closed)}", f"{command}, or run ai-mux as the user whose it is"
+        owners = ", ".join(owner(one) for one in dict.fromkeys((deepest(path.parent), closed)))
+        return f"{we_are}, {owners}", mending_command(path)
     if exc.errno == errno.EBUSY:
         return (
-            "the file is a mount point of its own, which cannot be replaced; "
-            f"mount the directory {path.parent} instead of the single file"
+            "the file is a mount point of its own, which cannot be replaced",
+            f"mount the directory {path.parent} instead of the single file",
         )
     if exc.errno == errno.EROFS:
-        return "the file system is mounted read-only; mount it writable, for renewed tokens must be saved"
+        return (
+            "the file system is mounted read-only",
+            "mount it writable, for renewed tokens must be saved",
+        )
     if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"free some space for {path.parent} (ai-mux needs some 20 KiB)"
+        return "", f"free some space for {path.parent} (ai-mux needs some 20 KiB)"
     if exc.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
-        return f"the file system of {path.parent} has no locks; move the credential to one that has"
-    return f"ai-mux runs as uid {os.geteuid()}, {owner(path.parent)}"
+        return f"the file system of {path.parent} has no locks", "move the credential to one that has"
+    return f"{we_are}, {owner(path.parent)}", ""

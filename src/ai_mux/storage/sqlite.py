@@ -146,7 +146,9 @@ class SqliteStore:
         """Return the connection; translate what goes wrong with it."""
         try:
             if self._connection is None:
+                at, doing = doing, "write"  # which is what it is opened for, whatever comes first
                 self._connection = self._opened()
+                doing = at
             yield self._connection
         except sqlite3.Error as exc:
             if is_corrupt(exc):

@@ -144,6 +144,7 @@ class Window:
 
     __slots__ = (
         "_begun_ms",
+        "_gone_ms",
         "_known_from_ms",
         "_newest",
         "_step_ms",
@@ -158,6 +159,7 @@ class Window:
         self._window_ms = window_s * 1000
         self._step_ms = math.ceil(self._window_ms / _STEPS)
         self._known_from_ms = now_ms  # whatever was used since then was added
+        self._gone_ms = _LONG_AGO  # when the last of what has left came
         self._clear()
 
     def _clear(self) -> None:
@@ -198,6 +200,8 @@ class Window:
 
     def take_back(self, at_ms: int) -> None:
         """Count one less of what was added at ``at_ms``, one at a time; what has left already stays so."""
+        if at_ms <= self._gone_ms:
+            return
         last_ms, amounts, _, newest = self._sums
         at = bisect_left(last_ms, at_ms)
         if at < len(last_ms):
@@ -215,9 +219,11 @@ class Window:
         last_ms, amounts, largest, newest = self._sums
         too_old_ms = now_ms - self._window_ms
         if newest.last_ms <= too_old_ms:
+            self._gone_ms = max(self._gone_ms, newest.last_ms)
             self._clear()
         elif last_ms and last_ms[0] <= too_old_ms:
             count = bisect_right(last_ms, too_old_ms)
+            self._gone_ms = last_ms[count - 1]
             self.used -= sum(amounts[:count])
             self.largest = max(newest.largest, max(largest[count:], default=0))
             self._replace(last_ms[count:], amounts[count:], largest[count:], newest, self._begun_ms)
@@ -260,6 +266,7 @@ class Window:
         self.slide(now_ms)
         heir = Window(window_s, now_ms)
         heir._known_from_ms = max(self._known_from_ms, now_ms - self._window_ms)
+        heir._gone_ms = self._gone_ms
         for entry in self._entries():
             heir._append(*entry)
         return heir
