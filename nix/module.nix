@@ -49,7 +49,9 @@ let
     in
     lib.hasPrefix "/" file && !lib.hasPrefix "/run/credentials/" file;
 
-  # A credential's name tells where it stands, as ai-mux's messages do.
+  # A credential's name is the user's own, so to speak, and no number: were the next user to have it after one was
+  # removed, a reload before the restart would let the removed one in as that user. A hash, because a name may hold
+  # what the name of a file may not.
   handOver =
     where: holder:
     if isHandedOver holder then
@@ -57,9 +59,17 @@ let
     else
       holder;
   credential = where: holder: lib.optional (isHandedOver holder) "${where}.token_file:${holder.token_file}";
-  ofUser = index: "users.${toString index}";
+  ofUser =
+    user:
+    let
+      name = user.name or null;
+    in
+    "users.${builtins.hashString "sha256" (if lib.isString name then name else "")}";
 
-  credentials = lib.concatLists (lib.imap0 (index: credential (ofUser index)) users) ++ credential "admin" admin;
+  # Sorted, so that another order of the users is no other unit.
+  credentials = builtins.sort builtins.lessThan (
+    lib.concatMap (user: credential (ofUser user) user) users ++ credential "admin" admin
+  );
 
   completed =
     cfg.settings
@@ -67,7 +77,7 @@ let
       state_dir = cfg.stateDir;
     }
     // lib.optionalAttrs (lib.isList (cfg.settings.users or null)) {
-      users = lib.imap0 (index: handOver (ofUser index)) users;
+      users = map (user: handOver (ofUser user) user) users;
     }
     // lib.optionalAttrs (cfg.settings ? admin) { admin = handOver "admin" admin; };
   generated = format.generate "ai-mux.json" completed;
@@ -77,15 +87,50 @@ let
   isInStore = file: builtins.isPath file || lib.hasPrefix builtins.storeDir (toString file);
   isPassword = proxy: lib.isString proxy && lib.hasInfix "@" proxy;
 
+  # As the log masks them: see `_masked_value` in src/ai_mux/logs/log.py.
+  isSecretField =
+    name: value:
+    lib.isString value
+    && (
+      lib.any (part: lib.hasInfix part (lib.toLower name)) [
+        "auth"
+        "token"
+        "secret"
+        "key"
+        "cookie"
+        "password"
+        "credential"
+        "jwt"
+      ]
+      || lib.any (start: lib.hasPrefix start (lib.toLower value)) [
+        "bearer "
+        "basic "
+        "sk-"
+      ]
+    );
+  secretFields =
+    headers:
+    if lib.isAttrs headers then
+      lib.filter (name: isSecretField name headers.${name}) (builtins.attrNames headers)
+    else
+      [ ];
+
   secretsOf =
     where: holder:
     lib.optional (holder ? token) "${where}.token"
     ++ lib.optional (isInStore (holder.token_file or "")) "${where}.token_file"
     ++ lib.optional (isInStore (holder.api_key_file or "")) "${where}.api_key_file"
+    ++ lib.optional (isInStore (holder.key_path or "")) "${where}.key_path"
+    ++ lib.optional (isInStore (holder.credentials or "")) "${where}.credentials"
+    ++ map (name: "${where}.headers.${name}") (secretFields (holder.headers or null))
     ++ lib.optional (isPassword (holder.proxy or null)) "${where}.proxy";
   secretsIn =
     key: holders: lib.concatLists (lib.imap0 (index: secretsOf "${key}[${toString index}]") holders);
-  secrets = secretsIn "users" users ++ secretsIn "providers" providers ++ secretsOf "admin" admin;
+  secrets =
+    secretsIn "users" users
+    ++ secretsIn "providers" providers
+    ++ secretsOf "admin" admin
+    ++ secretsOf "tls" (cfg.settings.tls or { });
 
   # Where it listens
 
@@ -98,7 +143,9 @@ let
       null
     else
       lib.toIntBase10 (lib.head digits);
-  port = if hasFile then null else portOf (cfg.settings.listen or ":8080");
+  listen = cfg.settings.listen or ":8080";
+  port = if hasFile then null else portOf listen;
+  isLocal = lib.isString listen && builtins.match "(127\\.[0-9.]+|localhost|\\[::1]):[0-9]+" listen != null;
   # 0 lets the system choose, and it chooses none of these.
   isPrivileged = lib.any (number: number != null && number > 0 && number < 1024) [
     port
@@ -113,13 +160,38 @@ let
   };
 
   # Beside the directories that the unit makes, these are written to: a renewed login replaces its file.
-  writtenFiles =
-    map (provider: provider.credentials) (lib.filter (provider: provider ? credentials) providers)
-    ++ lib.optional (cfg.settings ? audit) cfg.settings.audit;
-  # One that is missing is for ai-mux to complain about, with its key.
-  writable = map (file: "-${dirOf file}") (
-    lib.filter (file: lib.isString file && lib.hasPrefix "/" file) writtenFiles
+  written =
+    lib.concatLists (
+      lib.imap0 (
+        index: provider: fileAt "providers[${toString index}].credentials" (provider.credentials or null)
+      ) providers
+    )
+    ++ fileAt "audit" (cfg.settings.audit or null);
+  # One of another type is for ai-mux to complain about, with its key.
+  fileAt =
+    where: file:
+    lib.optional (lib.isString file || builtins.isPath file) {
+      inherit where;
+      file = toString file;
+      inStore = isInStore file;
+    };
+  writable = map (one: "-${dirOf one.file}") (lib.filter (one: isOwnPlace one.file) written);
+
+  # What lines of units and of tmpfiles.d can carry. There a blank ends a word, a line's end begins the next directive,
+  # % and $ are replaced, and quotes and backslashes are taken away.
+  isPlain =
+    file:
+    builtins.match "/[^[:space:][:cntrl:]%$\"'\\\\]*" file != null
+    && !(lib.any (part: part == "..") (lib.splitString "/" file));
+  # Directly below / the directory that can be written to would be everything.
+  isOwnPlace =
+    file: isPlain file && builtins.match "/[^/]+(/[^/]+)+" file != null && !(lib.hasInfix "/./" "${file}/");
+  isAccount = name: builtins.match "[A-Za-z0-9_][A-Za-z0-9_.-]*" name != null;
+
+  handedOver = map toString (
+    map (holder: holder.token_file) (lib.filter isHandedOver (users ++ [ admin ]))
   );
+  quoted = lib.concatMapStringsSep ", " builtins.toJSON;
 
   inVarLib = lib.hasPrefix "/var/lib/" cfg.stateDir;
 in
@@ -206,12 +278,60 @@ in
         message = "services.ai-mux: the state directory must begin with /, because a service has no home: ${cfg.stateDir}";
       }
       {
+        assertion = lib.hasPrefix "/" cfg.stateDir -> isOwnPlace cfg.stateDir && cfg.stateDir != "/var/lib";
+        message =
+          "services.ai-mux: the state directory must be one of its own, two names deep or more, and written "
+          + "without .., blanks and any of % $ \" ' \\: ${quoted [ cfg.stateDir ]}";
+      }
+      {
         assertion = cfg.settings.state_dir or cfg.stateDir == cfg.stateDir;
         message = "services.ai-mux: settings.state_dir and stateDir differ; leave one of them out.";
       }
       {
         assertion = cfg.openFirewall -> port != null && port > 0;
         message = "services.ai-mux: openFirewall needs a port in settings.listen; else use networking.firewall.";
+      }
+      {
+        assertion = cfg.openFirewall && port != null && port > 0 -> isLocal || lib.any lib.isAttrs users;
+        message =
+          "services.ai-mux: openFirewall without settings.users would let everyone in the network use the logins; "
+          + "add users. If that is meant, use networking.firewall.";
+      }
+      {
+        assertion = isAccount cfg.user && isAccount cfg.group;
+        message =
+          "services.ai-mux: user and group must consist of letters, digits and _ . -: "
+          + quoted [
+            cfg.user
+            cfg.group
+          ];
+      }
+      {
+        assertion = hasFile -> isPlain path;
+        message =
+          "services.ai-mux: settingsFile must be written without .., blanks and any of % $ \" ' \\: "
+          + quoted [ path ];
+      }
+      {
+        assertion = !(lib.any (one: one.inStore) written);
+        message =
+          "services.ai-mux: these are written to, and nothing in the store can be; name files outside, in quotes: "
+          + lib.concatMapStringsSep ", " (one: one.where) (lib.filter (one: one.inStore) written);
+      }
+      {
+        assertion = lib.all (one: one.inStore || isOwnPlace one.file) written;
+        message =
+          "services.ai-mux: what is written to needs a directory that is not /, and a path that begins with / and is "
+          + "written without .., blanks and any of % $ \" ' \\: "
+          + lib.concatMapStringsSep ", " (one: "${one.where} = ${quoted [ one.file ]}") (
+            lib.filter (one: !(one.inStore || isOwnPlace one.file)) written
+          );
+      }
+      {
+        assertion = lib.all isPlain handedOver;
+        message =
+          "services.ai-mux: a token_file must be written without .., blanks and any of % $ \" ' \\: "
+          + quoted (lib.filter (file: !isPlain file) handedOver);
       }
     ];
 

@@ -65,10 +65,12 @@ def disk(tmp_path):
 @pytest.fixture
 def public():
     """A directory that another user reaches, which pytest's own are not."""
-    made = Path(tempfile.mkdtemp())
-    made.chmod(0o755)
+    above = Path(tempfile.mkdtemp())
+    above.chmod(0o755)
+    made = above / "public"
+    made.mkdir(mode=0o755)
     yield made
-    shutil.rmtree(made)
+    shutil.rmtree(above)
 
 
 @pytest.fixture
@@ -246,6 +248,14 @@ def test_a_state_dir_of_another_user_is_told_with_the_command_that_makes_it_ours
     if there:
         assert obstacles.foreseen(state).errno == errno.EACCES
     assert obstacles.foreign(state) is None
+
+
+@pytest.mark.parametrize("directory", ["/", "/var", "/var/lib", "/home/somebody"])
+def test_a_directory_of_many_is_never_given_away_whole(as_nobody, directory):
+    as_nobody()
+    told = obstacles.trouble(Path(directory), PermissionError(errno.EACCES, ""), setting="state_dir")
+    assert "chown" not in told.mend
+    assert told.mend.endswith("set state_dir to another place")
 
 
 async def test_a_credential_behind_a_closed_directory_is_one_trouble_with_the_mend_of_the_directory(

@@ -24,6 +24,17 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
+_SETTINGS: Final = (
+    "core.fsmonitor=false",
+    "core.autocrlf=false",
+    "core.eol=lf",
+    f"core.attributesFile={os.devnull}",
+)
+_NOBODYS: Final = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_SYSTEM": os.devnull,
+    "GIT_ATTR_NOSYSTEM": "1",
+}
 
 
 def build(source: Path, into: Path, *, scratch: Path) -> None:
@@ -74,9 +85,17 @@ def _hatchling(target: str, source: Path, into: Path) -> None:
 
 
 def _git(root: Path, *arguments: str) -> bytes:
-    # A checkout that another user made is read all the same: nothing of it is run.
-    command = ["git", "-c", f"safe.directory={root}", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, check=True).stdout  # noqa: S603
+    # A checkout that another user made is read all the same. What "status" would run is not run: a monitor,
+    # or a hook when it writes the index. Filters of the checkout's own configuration are; but the build runs
+    # what is committed there, so whoever made it is trusted. Settings of somebody's own, or of the machine,
+    # would change the bytes: line ends, attributes.
+    command = ["git", "--no-optional-locks"]
+    for setting in (f"safe.directory={root}", *_SETTINGS):
+        command += ["-c", setting]
+    environment = os.environ | _NOBODYS
+    return subprocess.run(  # noqa: S603 - git, as set here
+        [*command, *arguments], cwd=root, env=environment, capture_output=True, check=True
+    ).stdout
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from ai_mux.bookkeeping import Bookkeeping
 from ai_mux.clock import Clock, SystemClock
 from ai_mux.config import Config
 from ai_mux.credentials.refresh import FINISH_WAIT_S, Renewer
-from ai_mux.listening import as_handed, listening_sockets
+from ai_mux.listening import as_handed, is_wider, listening_sockets
 from ai_mux.logs import Log
 from ai_mux.providers import PROVIDERS
 from ai_mux.providers.base import Provider
@@ -60,6 +60,7 @@ class App:
         manager: Manager,
         handed: Handed | None,
     ) -> None:
+        self._written = config.listen
         config = as_handed(config, handed)
         self._config = config
         self._manager = manager
@@ -186,8 +187,22 @@ class App:
         config, log = self._config, self._log
         for sentence in config.warnings:
             log.warning("config.warning", problem=sentence)
+        if is_wider(config.listen, than=self._written):
+            log.warning(
+                "listen.wider",
+                listen=self._written.text,
+                handed_over=config.listen.text,
+                problem="the socket unit listens where more clients can reach it than `listen` says",
+            )
         if not config.users:
-            if config.listen.is_local:
+            if config.listen.is_open:
+                log.error(
+                    "users.none",
+                    problem=f"NO USERS ARE CONFIGURED AND {config.listen.text} IS OPEN TO EVERY USER OF THIS "
+                    "MACHINE: all of them may use the credentials; add users, or write SocketMode=0660 "
+                    "beside a ListenStream= that is a path",
+                )
+            elif config.listen.is_local:
                 log.warning(
                     "users.none",
                     problem="no users are configured: every local program may use the credentials",

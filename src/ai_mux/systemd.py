@@ -13,7 +13,8 @@ Rule 3: the variables are this process's. They leave the environment, so that no
 itself for the service.
 
 Rule 4: a socket that is handed over is served on only if it is what it is taken for. Which is
-which is said by its name: ``admin``, or ``listen`` like every one that was given no name.
+which is said by its name: ``admin``, or ``listen``. Of those that were given none, only the
+packaged unit's are for requests: another unit was written for something, and may mean the admin listener.
 """
 
 import asyncio
@@ -39,9 +40,9 @@ _FIRST_DESCRIPTOR: Final = 3
 
 _NOTIFY: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _LISTEN: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-# The names of sockets that nobody named: libsystemd's word, and systemd's, which is the unit's name.
-_UNNAMED: Final = "unknown"
-_UNIT: Final = ".socket"
+# The names of sockets that nobody named: where no names are passed on, libsystemd's word for that
+# (sd_listen_fds_with_names(3)), and systemd's, which is the unit's name (systemd.socket(5)).
+_UNNAMED: Final = frozenset({"", "unknown", "ai-mux.socket"})
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
@@ -204,12 +205,12 @@ def _names(count: str, names: str) -> list[str]:
 
 def _purpose(name: str) -> str:
     """Return what a socket is for, by its name."""
-    if name in {"", _UNNAMED} or name.endswith(_UNIT):
+    if name in _UNNAMED:
         return "listen"
     if name not in {"listen", "admin"}:
         raise ConfigError(
-            f"socket unit: FileDescriptorName={name} says nothing to ai-mux; write 'listen' for the socket "
-            "that serves requests, or 'admin' for the admin listener's"
+            f"socket unit: a socket named '{name}' says nothing to ai-mux; write FileDescriptorName=listen "
+            "where it serves requests, or FileDescriptorName=admin where it is the admin listener's"
         )
     return name
 

@@ -1,5 +1,6 @@
 """nix/module.nix: settings become what ai-mux itself reads, and its unit is the packaged one."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ from ruamel.yaml import YAML
 from ai_mux import config
 from ai_mux.config import KEYS
 from ai_mux.errors import ConfigError
+from ai_mux.logs import masked_headers
 from ai_mux.providers import PROVIDERS
 
 # As the description of this program has it, word by word.
@@ -32,6 +34,8 @@ PROMISED = """
 }
 """
 CREDENTIALS = "/run/credentials/ai-mux.service"
+# What a renewed login, the audit log and the lines of a unit need of a path.
+PLAIN = "without .., blanks and any of % $"
 USERS = [
     {"name": "alice", "token_sha256": "e43ba655685691a6861be266b2696e1909c9c8d0e2eec81c0fa3e386d6cdd2f4"}
 ]
@@ -214,7 +218,8 @@ def test_each_directive_can_be_overridden(system):
     users = [{"name": "bob", "token_file": "/run/secrets/bob"}]
     service = system({"users": users}, more=more)["unit"]["serviceConfig"]
     assert service["TimeoutStopSec"] == "3min"
-    assert set(service["LoadCredential"]) == {"users.0.token_file:/run/secrets/bob", "tls:/etc/tls.key"}
+    bobs = f"users.{hashlib.sha256(b'bob').hexdigest()}.token_file:/run/secrets/bob"
+    assert set(service["LoadCredential"]) == {bobs, "tls:/etc/tls.key"}
 
 
 def test_it_runs_as_the_user_that_is_named_and_makes_its_own_only(system):
@@ -314,6 +319,21 @@ def test_tokens_by_reference_are_handed_over_by_systemd(system, tmp_path):
     assert not json.dumps(written(made)).count("/run/secrets")
 
 
+def test_a_user_s_token_is_handed_over_under_a_name_that_no_other_user_gets(system):
+    def handed(*names):
+        made = system({"users": [{"name": name, "token_file": f"/run/secrets/{name}"} for name in names]})
+        return {user["name"]: user["token_file"] for user in written(made)["users"]}, made["unit"]
+
+    both, unit = handed("alice", "bob")
+    assert len(set(both.values())) == 2
+    # Reloaded before the restart, the running service has the tokens of before.
+    assert handed("bob")[0] == {"bob": both["bob"]}
+    assert handed("eve", "bob")[0]["eve"] not in both.values()
+    # Such a change restarts it, and another order of the same users does not.
+    assert handed("bob")[1]["serviceConfig"] != unit["serviceConfig"]
+    assert handed("bob", "alice")[1]["serviceConfig"] == unit["serviceConfig"]
+
+
 def test_what_systemd_hands_over_already_is_left_alone(system):
     made = system({"users": [{"name": "alice", "token_file": f"{CREDENTIALS}/mine"}]})
     assert written(made)["users"][0]["token_file"] == f"{CREDENTIALS}/mine"
@@ -326,6 +346,14 @@ def test_what_systemd_hands_over_already_is_left_alone(system):
         ({"users": [*USERS, {"name": "bob", "token": "made-up-token-of-bob"}]}, "users[1].token"),
         ({"admin": {"listen": "[::]:1", "token": "made-up-token-of-nobody"}}, "admin.token"),
         ({"providers": [{"name": "claude", "proxy": "http://u:made-up-token@h"}]}, "providers[0].proxy"),
+        (
+            {"providers": [{"name": "claude", "headers": {"X-Secret": "made-up-token", "X-Team": "blue"}}]},
+            "providers[0].headers.X-Secret.",
+        ),
+        (
+            {"providers": [{"name": "claude", "headers": {"X-A": None, "X-Gate": "Bearer made-up-token"}}]},
+            "providers[0].headers.X-Gate.",
+        ),
     ],
 )
 def test_a_secret_in_the_store_is_warned_about_and_not_repeated(system, settings, named):
@@ -340,8 +368,9 @@ def test_a_file_that_nix_copies_into_the_store_is_warned_about(nix, tmp_path):
         (f'settings.users = [ {{ name = "alice"; token_file = {tmp_path}/token; }} ]', "users[0].token_file"),
         (
             f'settings.providers = [ {{ name = "claude"; api_key_file = {tmp_path}/token; }} ]',
-            "providers[0].api_key",
+            "providers[0].api_key_file",
         ),
+        (f"settings.tls = {{ enabled = true; key_path = {tmp_path}/token; }}", "tls.key_path"),
         (f"settingsFile = {tmp_path}/token", "settingsFile"),
     ):
         system = nix.evaluate(f"nixos {{ services.ai-mux = {{ enable = true; {where}; }}; }}")
@@ -349,12 +378,23 @@ def test_a_file_that_nix_copies_into_the_store_is_warned_about(nix, tmp_path):
         assert named in warning
 
 
+@pytest.mark.parametrize("value", ["blue", "Bearer x", "basic x", "sk-x", "ask-x"])
+@pytest.mark.parametrize(
+    "name", ["X-Team", "X-Authority", "x-token", "X-SECRET", "X-Key", "X-Cookies", "X-Jwt", "Anthropic-Beta"]
+)
+def test_the_fields_that_are_warned_about_are_those_that_the_log_masks(system, name, value):
+    (shown,) = masked_headers([(name.encode(), value.encode())])
+    made = system({"users": USERS, "providers": [{"name": "claude", "headers": {name: value}}]})
+    assert bool(made["warnings"]) == shown.endswith("[masked]")
+
+
 def test_hashes_and_references_are_no_secrets(system):
     providers = [
         "claude",
         {"name": "chatgpt", "proxy": "socks5://127.0.0.1:1080", "api_key_file": "/etc/key"},
     ]
-    assert system({"users": USERS, "providers": providers})["warnings"] == []
+    tls = {"enabled": True, "cert_path": "/etc/tls.crt", "key_path": "/etc/tls.key"}
+    assert system({"users": USERS, "providers": providers, "tls": tls})["warnings"] == []
 
 
 # What is refused
@@ -371,6 +411,28 @@ def test_hashes_and_references_are_no_secrets(system):
         ({"listen": "unix:/run/a.sock"}, {"openFirewall": True}, "needs a port"),
         ({"listen": "[::]:0"}, {"openFirewall": True}, "needs a port"),
         (None, {"settingsFile": "/etc/a.yaml", "openFirewall": True}, "needs a port"),
+        ({"listen": ":8080"}, {"openFirewall": True}, "would let everyone in the network use the logins"),
+        ({"listen": "127.evil.example:80", "users": []}, {"openFirewall": True}, "would let everyone"),
+        ({"audit": "/audit.jsonl"}, {}, 'audit = "/audit.jsonl"'),
+        ({"audit": "audit.jsonl"}, {}, "begins with /"),
+        ({"providers": [{"credentials": "/auth.json"}]}, {}, 'providers[0].credentials = "/auth.json"'),
+        ({"providers": ["claude", {"credentials": "/a/../etc/x"}]}, {}, "providers[1].credentials"),
+        ({"audit": "/srv//a.jsonl"}, {}, "audit"),
+        ({"audit": "/./a.jsonl"}, {}, "audit"),
+        ({"audit": "/srv/%h/a.jsonl"}, {}, PLAIN),
+        ({"audit": "/srv/a b/c.jsonl"}, {}, PLAIN),
+        ({"audit": "/srv/a\nExecStartPre=/bin/x/b"}, {}, PLAIN),
+        ({"state_dir": "/var/lib/../../etc"}, {}, PLAIN),
+        ({"state_dir": "/var/lib"}, {}, "one of its own"),
+        ({"state_dir": "/"}, {}, "one of its own"),
+        ({"users": USERS}, {"stateDir": "/srv/ai mux"}, PLAIN),
+        ({"users": USERS}, {"stateDir": '/srv/"'}, PLAIN),
+        ({"users": USERS}, {"user": "ai mux"}, "user and group must consist of"),
+        ({"users": USERS}, {"group": "staff\nd /etc"}, "user and group must consist of"),
+        (None, {"settingsFile": "/etc/ai mux.yaml"}, PLAIN),
+        (None, {"settingsFile": "/etc/${HOME}.yaml"}, PLAIN),
+        ({"users": [{"name": "bob", "token_file": "/etc/b\nUser=root"}]}, {}, "a token_file must be"),
+        ({"admin": {"token_file": "/etc/%n"}}, {}, "a token_file must be"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_a_reason(nix, settings, options, said):
@@ -381,9 +443,31 @@ def test_what_cannot_be_meant_is_refused_with_a_reason(nix, settings, options, s
     assert said in failed[0] and failed[0].startswith("services.ai-mux: ")
 
 
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ('providers = [ { name = "claude"; credentials = FILE; } ]', "providers[0].credentials"),
+        ("audit = FILE", "audit"),
+    ],
+)
+def test_what_is_written_to_cannot_be_in_the_store(nix, tmp_path, settings, where, quoted):
+    file = tmp_path / "auth.json"
+    file.write_text("{}")
+    settings = settings.replace("FILE", f'"${{{file}}}"' if quoted else str(file))
+    failed = nix.evaluate(
+        f"(nixos {{ services.ai-mux = {{ enable = true; settings = {{ {settings}; }}; }}; }}).failed"
+    )
+    assert len(failed) == 1
+    assert failed[0].endswith(f"nothing in the store can be; name files outside, in quotes: {where}")
+
+
 def test_the_firewall_opens_the_port_that_is_listened_on(system):
-    assert system({"listen": ":8443"}, openFirewall=True)["ports"] == [8443]
+    made = system({"listen": ":8443", "users": USERS}, openFirewall=True)
+    assert (made["ports"], made["failed"]) == ([8443], [])
     assert system({"users": USERS}, openFirewall=True)["ports"] == [8080]
+    for local in ("127.0.0.1:8080", "[::1]:8080", "localhost:8080"):
+        assert system({"listen": local}, openFirewall=True)["failed"] == []
     assert system({"listen": ":8443"})["ports"] == []
 
 

@@ -43,7 +43,8 @@ def test_each_module_of_the_page_is_one(nix, block):
     # A page need not say again what it said before.
     says_so = "ai-mux.enable" in block or "    enable = true;\n    settingsFile" in block
     started = "" if says_so else "services.ai-mux.enable = true;"
-    configured = "" if "settingsFile" in block else 'services.ai-mux.settings.log_level = "info";'
+    somebody = '{ name = "somebody"; token_file = "/run/secrets/somebody"; }'
+    configured = "" if "settingsFile" in block else f"services.ai-mux.settings.users = [ {somebody} ];"
     system = nix.evaluate(f"nixos {{ imports = [ ({module}) ]; {started} {configured} }}")
     assert (system["failed"], system["warnings"]) == ([], [])
     assert system["unit"]["serviceConfig"]["ExecStart"]

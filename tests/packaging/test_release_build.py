@@ -24,13 +24,15 @@ def checkout(tmp_path):
     return checkout
 
 
-def building(checkout, packing):
+def building(checkout, packing, *arguments):
     """Start to build; ``packing`` is the shell's, with the directory as its second argument."""
     python = checkout / ".venv" / "wheel" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\ntouch "$2/half.whl"\n{packing}\n')
     python.chmod(0o755)
-    return subprocess.Popen([checkout / "scripts" / "release" / "build"], start_new_session=True)
+    return subprocess.Popen(
+        [checkout / "scripts" / "release" / "build", *arguments], cwd=checkout, start_new_session=True
+    )
 
 
 def left(checkout):
@@ -40,18 +42,30 @@ def left(checkout):
 def test_of_a_step_that_fails_nothing_stays_and_the_release_before_does(checkout):
     assert building(checkout, "exit 3").wait(timeout=60) == 3
     assert left(checkout) == ["dist/before.whl"]
-    assert not (checkout / "dist.new").exists()
+    assert not [*checkout.glob("dist.*")]
 
 
 @pytest.mark.parametrize("why", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_nor_of_one_that_was_stopped(checkout, why):
     builds = building(checkout, "exec sleep 60")
     deadline = time.monotonic() + 30
-    while "dist.new/half.whl" not in left(checkout):
+    while not [*checkout.glob("dist.*/half.whl")]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     # As a terminal does: to all that run in front.
     os.killpg(builds.pid, why)
     assert builds.wait(timeout=60) == 128 + why
     assert left(checkout) == ["dist/before.whl"]
-    assert not (checkout / "dist.new").exists()
+    assert not [*checkout.glob("dist.*")]
+
+
+def test_what_lies_beside_a_target_of_ones_own_is_left_alone_however_it_is_written(checkout):
+    (checkout / "mine.new").mkdir()
+    (checkout / "mine.new" / "theirs").touch()
+    assert (
+        building(checkout, 'echo "$2" > "$(dirname "$2")/packed-in"; exit 3', "mine/").wait(timeout=60) == 3
+    )
+    assert [path.name for path in checkout.glob("mine*")] == ["mine.new"]
+    assert (checkout / "mine.new" / "theirs").exists()
+    packed_in = (checkout / "packed-in").read_text().strip()
+    assert packed_in.startswith(f"{checkout}/mine.") and packed_in != f"{checkout}/mine.new"

@@ -101,6 +101,37 @@ def test_of_a_checkout_what_is_committed_is_built_and_nothing_else(needed, here,
     assert built(source, tmp_path / "dist") == here[2]
 
 
+def test_of_anybodys_settings_for_git_none_counts_and_the_checkouts_own_run_nothing(
+    needed, tmp_path, monkeypatch
+):
+    git, checkout, ran = needed("git"), tmp_path / "checkout", tmp_path / "ran"
+    checkout.mkdir()
+    (checkout / "two lines").write_bytes(b"one\ntwo\n")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "All"]):
+        who = ["-c", "user.name=made-up", "-c", "user.email=made-up@example.invalid"]
+        subprocess.run([git, *who, *command], cwd=checkout, check=True, capture_output=True, timeout=60)
+    monitor = tmp_path / "monitor"
+    monitor.write_text(f"#!/bin/sh\necho monitor >> '{ran}'\n")
+    monitor.chmod(0o755)
+    shutil.copy(monitor, checkout / ".git" / "hooks" / "post-index-change")
+    for setting in (["core.fsmonitor", monitor], ["core.autocrlf", "true"]):
+        subprocess.run([git, "config", *setting], cwd=checkout, check=True, timeout=60)
+    os.utime(checkout / "two lines", (1_900_000_000, 1_900_000_000))  # so that git has to look at it again
+    attributes = tmp_path / "git" / "attributes"
+    attributes.parent.mkdir()
+    attributes.write_text("* text eol=crlf\n")
+    settings = tmp_path / "settings"
+    settings.write_text("[core]\n\tautocrlf = true\n\teol = crlf\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    (into := tmp_path / "into").mkdir()
+    source = distributions.committed(checkout, into)
+
+    assert (source / "two lines").read_bytes() == b"one\ntwo\n"
+    assert not ran.exists()
+
+
 def test_it_can_be_unpacked_by_a_python_that_knows_no_filters_yet(here, tmp_path, monkeypatch):
     # As 3.11.2, which is Debian 12's; on a Python like that every test above tries it.
     if hasattr(tarfile, "data_filter"):

@@ -144,7 +144,9 @@ def test_it_serves_and_keeps_what_it_must_from_within_its_sandbox(machine):
 
 def test_who_connects_during_a_restart_waits_and_is_served(machine):
     ask = "curl -s -m 20 -o /dev/null -w '%{http_code}\\n' http://127.0.0.1:8080/healthz || echo refused"
-    told = machine(f"systemctl restart ai-mux & for i in $(seq 12); do {ask}; done; wait")
+    # Not before the old process has gone: what it has accepted and not yet read, it closes.
+    restart = "old=$(systemctl show -P MainPID ai-mux); systemctl restart ai-mux & while [ -d /proc/$old ]"
+    told = machine(f"{restart}; do :; done; for i in $(seq 12); do {ask}; done; wait")
     assert told.split() == ["200"] * 12
 
 
@@ -203,9 +205,10 @@ def test_where_no_machine_can_be_booted_it_is_said_aloud_and_is_no_failure(tmp_p
     needed("systemd-analyze")
     (tmp_path / "unshare").write_text("#!/bin/sh\necho unshare: made-up reason >&2\nexit 1\n")
     (tmp_path / "unshare").chmod(0o755)
+    required = {"AI_MUX_PACKAGING": "required", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", ME, "-q", "-p", "no:cacheprovider", "-k", "a_stop_is_clean"],
-        cwd=ROOT, env=os.environ | {"AI_MUX_PACKAGING": "required", "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        cwd=ROOT, env=os.environ | required,
         capture_output=True, text=True, check=False, timeout=3 * LIMIT_S,
     )  # fmt: skip
     told = [line for line in done.stdout.splitlines() if line.startswith("PACKAGING TESTS NOT RUN: ")]

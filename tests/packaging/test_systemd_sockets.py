@@ -18,11 +18,14 @@ ADMIN_TOKEN = "made-up-token-of-the-operator"
 
 
 @contextlib.contextmanager
-def listening(where="127.0.0.1"):
-    """Listen as a socket unit would: on a port of an address, or at a path."""
-    kind = where if isinstance(where, Path) else None
-    with socket.socket(socket.AF_INET if kind is None else socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.bind((where, 0) if kind is None else str(where))
+def listening(where="127.0.0.1", mode=0o660):
+    """Listen as a socket unit would: on a port of an address, at a path, or by a name after ``@``."""
+    is_path = isinstance(where, Path)
+    is_unix = is_path or where.startswith("@")
+    with socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind(str(where).replace("@", "\0") if is_unix else (where, 0))
+        if is_path:
+            where.chmod(mode)
         sock.listen()
         yield sock
 
@@ -96,12 +99,84 @@ async def test_what_is_guarded_is_decided_by_the_socket_and_not_by_listen(tmp_pa
 
 
 async def test_a_socket_of_every_interface_is_called_so_whatever_listen_says(tmp_path):
-    config = configure(tmp_path, listen="127.0.0.1:0", users=None)
+    config = configure(tmp_path, listen="192.0.2.1:1", users=None)
     with listening("0.0.0.0") as sock:
         async with service(config, environ=handing("listen"), handed=[sock]) as it:
             assert (await it.logged("listening"))["addresses"] == [f"http://0.0.0.0:{port_of(sock)}"]
             assert (await it.logged("users.none"))["level"] == "error"
             await it.stop()
+
+
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+async def test_a_unix_socket_that_every_local_user_may_use_is_not_called_local(tmp_path, short, kind):
+    """SocketMode= is 0666 where nobody writes it, and a name of Linux's own has no mode at all."""
+    config = configure(tmp_path, users=None)
+    where = short / "given" if kind == "path" else f"@amx-{os.getpid()}"
+    with listening(where, 0o666) as sock:
+        async with service(config, environ=handing("listen"), handed=[sock]) as it:
+            line = await it.logged("users.none")
+            assert (line["level"], "SocketMode=0660" in line["problem"]) == ("error", True)
+            await it.stop()
+
+
+async def test_a_unix_socket_for_a_group_is_local(tmp_path, short):
+    config = configure(tmp_path, listen=f"unix:{short}/written", users=None)
+    with listening(short / "given", 0o660) as sock:
+        async with service(config, environ=handing("listen"), handed=[sock]) as it:
+            assert (await it.logged("users.none"))["level"] == "warn"
+            await it.stop()
+            assert not it.lines("listen.wider")
+
+
+async def test_an_open_unix_socket_takes_no_guard_from_loopback_beside_it(tmp_path, short):
+    config = configure(tmp_path, users=None)
+    with listening() as first, listening(short / "given", 0o666) as second:
+        async with service(config, environ=handing("listen", "listen"), handed=[first, second]) as it:
+            await it.logged("listening")
+            answer = await ask(port_of(first), "/claude/v1/models", host="rebound.example")
+            assert answer.startswith(b"HTTP/1.1 403 ")
+            await it.stop()
+
+
+@pytest.mark.parametrize(
+    ("written", "where", "says"),
+    [
+        ("127.0.0.1:8080", "0.0.0.0", "add users, or ListenStream=127.0.0.1:"),
+        ("unix:/nowhere/http", "0.0.0.0", "add users, or ListenStream=127.0.0.1:"),
+        ("unix:/nowhere/http", "given", "add users, or SocketMode=0660 in the socket unit"),
+    ],
+)
+async def test_a_socket_unit_does_not_open_to_others_what_was_written_as_local(
+    tmp_path, short, written, where, says
+):
+    config = configure(tmp_path, listen=written, users=None)
+    with listening(short / where if where == "given" else where, 0o666) as sock:
+        async with service(config, environ=handing("listen"), handed=[sock]) as it:
+            assert await it.ended() == 2
+    assert says in it.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("written", "where", "warns"),
+    [
+        ("127.0.0.1:8080", "0.0.0.0", True),
+        ("192.0.2.1:8080", "0.0.0.0", True),
+        ("unix:/nowhere/http", "127.0.0.1", True),
+        ("0.0.0.0:8080", "0.0.0.0", False),
+        (":8080", "127.0.0.1", False),
+    ],
+)
+async def test_with_users_a_socket_that_reaches_farther_than_listen_is_a_warning(
+    tmp_path, written, where, warns
+):
+    config = configure(tmp_path, listen=written)
+    with listening(where) as sock:
+        async with service(config, environ=handing("listen"), handed=[sock]) as it:
+            await it.logged("listening")
+            await it.stop()
+        found = [(line["level"], line["listen"], line["handed_over"]) for line in it.lines("listen.wider")]
+        given = f"{'' if where == '0.0.0.0' else where}:{port_of(sock)}"
+    assert found == ([("warn", written, given)] if warns else [])
 
 
 async def test_sockets_that_are_meant_for_another_process_are_left_alone(tmp_path):
@@ -173,6 +248,21 @@ async def test_an_admin_socket_that_lets_strangers_in_or_has_no_use_is_an_error(
         assert says in it.log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("mode", "code"), [(0o600, 0), (0o660, 2), (0o666, 2), (None, 2)]
+)  # fmt: skip
+async def test_an_admin_socket_without_a_token_is_for_its_owner_alone(tmp_path, short, mode, code):
+    config = configure(tmp_path, admin={"listen": "127.0.0.1:1"})
+    where = short / "admin" if mode is not None else f"@amx-{os.getpid()}"
+    with listening() as first, listening(where, mode) as second:
+        async with service(config, environ=handing("listen", "admin"), handed=[first, second]) as it:
+            if code == 0:
+                await it.logged("admin.listening")
+                await it.stop()
+            assert await it.ended() == code
+    assert ("write SocketMode=0600" in it.log.read_text()) is (code == 2)
+
+
 # What is not what it is taken for
 
 
@@ -201,10 +291,11 @@ def fine():
     ("sockets", "environ", "says"),
     [
         (datagram, handing("listen"), "descriptor 3 is no stream socket; write ListenStream="),
-        (connection, handing("connection", "connection"), "FileDescriptorName=connection says nothing"),
+        (connection, handing("connection", "connection"), "a socket named 'connection' says nothing"),
         (connection, handing("listen", "listen"), "descriptor 3 does not listen; write Accept=no"),
         (unbound, handing(""), "descriptor 3 does not listen; write Accept=no"),
-        (fine, handing("metrics"), "write 'listen' for the socket that serves requests, or 'admin'"),
+        (fine, handing("metrics"), "write FileDescriptorName=listen where it serves requests"),
+        (fine, handing("ai-mux-admin.socket"), "or FileDescriptorName=admin where it is the admin"),
         (fine, handing("admin"), "none of its sockets is for requests; add a ListenStream="),
         (fine, handing("listen", "listen", count=1), "it hands over as many as 1, with as many names as 2"),
         (fine, handing("", count=2), "descriptor 4 is no socket (Bad file descriptor)"),
@@ -249,6 +340,18 @@ async def test_a_unit_without_its_credentials_is_told_of_loadcredential(tmp_path
     assert says in it.log.read_text()
     code, text = await verb(tmp_path, "check")
     assert (code, says in text) == (2, True)
+
+
+@pytest.mark.parametrize("environ", [{}, {"CREDENTIALS_DIRECTORY": ""}])
+def test_a_file_of_a_plain_name_is_no_unit_s_credential(tmp_path, environ):
+    done = subprocess.run(
+        [sys.executable, "-m", "ai_mux", "--config", "nosuch.yaml"],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)} | environ,
+        capture_output=True, text=True, check=False, timeout=LIMIT_S,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "check that the path is right" in done.stderr
+    assert "LoadCredential" not in done.stderr
 
 
 async def test_credentials_elsewhere_are_known_by_the_environment(tmp_path):

@@ -65,6 +65,12 @@ def test_every_drop_in_of_the_page_is_understood_and_costs_little(units, tmp_pat
     shown = blocks("ini", document=PAGE)
     assert len(shown) >= 3
     for text in shown:
+        if "FileDescriptorName=admin" in text:  # a unit of its own
+            (tmp_path / "ai-mux-admin.socket").write_text(text)
+            done = units("verify", "./ai-mux.service", "./ai-mux.socket", "./ai-mux-admin.socket")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert "SocketMode=0600" in text.splitlines()
+            continue
         unit = "ai-mux.socket" if "[Socket]" in text else "ai-mux.service"
         drop_in(tmp_path, unit, text)
         done = units("verify", "./ai-mux.service", "./ai-mux.socket")
@@ -97,6 +103,10 @@ def test_a_loop_that_stands_still_is_noticed_within_a_minute():
     service = directives("ai-mux.service")
     assert service["Type"] == ["notify"]
     assert service["WatchdogSec"] == ["60"]
+
+
+def test_a_crash_leaves_no_core_file_with_tokens():
+    assert directives("ai-mux.service")["LimitCORE"] == ["0"]
 
 
 def test_what_the_service_may_write_is_its_own():

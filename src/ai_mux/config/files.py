@@ -50,7 +50,8 @@ def _unit(path: Path) -> str | None:
 
     It is not there then, or may not even be looked for: a unit without credentials sees nobody's.
     """
-    if not path.is_relative_to(_CREDENTIALS) and path.parent != Path(os.environ.get(_VARIABLE, "")):
+    given = os.environ.get(_VARIABLE)  # an empty one would be the directory of every plain name
+    if not path.is_relative_to(_CREDENTIALS) and not (given and path.parent == Path(given)):
         if _VARIABLE in str(path) or "%d" in path.parts:
             return f"variables are not expanded here; write {_CREDENTIALS}/ai-mux.service/ and the name"
         return None

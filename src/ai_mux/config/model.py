@@ -23,18 +23,21 @@ class Listen:
         host: An IP literal (without brackets) or a name; None for all interfaces, or with ``path``.
         port: 0 to 65535, where 0 lets the system choose; 0 with ``path``.
         path: The unix socket, or None.
+        is_open: Whether more may connect to that than its owner and those whom its mode is meant
+            to let in. Never of a socket of our own, which has its mode from birth.
     """
 
     text: str
     host: str | None
     port: int
     path: Path | None
+    is_open: bool = False
 
     @property
     def is_local(self) -> bool:
-        """Tell whether only this machine can reach it: a loopback address or a unix socket."""
+        """Tell whether only this machine can reach it: loopback, or a unix socket that is not open."""
         if self.path is not None:
-            return True
+            return not self.is_open
         return self.host is not None and is_loopback(self.host)
 
 

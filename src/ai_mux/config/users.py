@@ -127,7 +127,7 @@ def _digest(fields: Fields, report: Report) -> bytes | None:
 def _sha256(node: Node) -> bytes:
     digits = values.text(node)
     if not _SHA256.fullmatch(digits):
-        raise Wrong("must be 64 hexadecimal digits; make them with: printf %s TOKEN | sha256sum")
+        raise Wrong("must be 64 hexadecimal digits; make them with: tr -d '\\n' < FILE | sha256sum")
     return bytes.fromhex(digits)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ai_mux.storage.locks import NAME as LOCK
-from ai_mux.storage.refusals import EFFECTIVE, deepest, owner
+from ai_mux.storage.refusals import EFFECTIVE, deepest, is_a_place_of_many, owner
 
 # A renewed credential with its reserve, as in ``files``.
 ROOM_BYTES: Final = 20 << 10
@@ -52,6 +52,7 @@ def _write_and_lock(path: Path) -> None:
             while rest:
                 rest = rest[os.write(fd, rest) :]
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as credentials are locked
+            fcntl.flock(fd, fcntl.LOCK_UN)  # on NFS the two stand in each other's way: flock(2)
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as SQLite locks the ledger
         finally:
             os.close(fd)  # where a file server says what it thinks of the writes
@@ -89,6 +90,7 @@ def _lock_once(directory: Path) -> None:
     fd = os.open(at if at.is_file() else directory, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_UN)
         fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     finally:
         os.close(fd)
@@ -139,14 +141,14 @@ def trouble(directory: Path, exc: OSError, *, setting: str) -> Trouble:
         )
     if exc.errno in NOT_OURS:
         above = deepest(directory)
+        mend = f"run ai-mux as the user whose it is, or {elsewhere}"
         if above != directory:
-            command = f"install -d -m 700 -o {uid} {there}"
-        else:
-            command = f"chmod 700 {there}" if above.stat().st_uid == uid else f"chown -R {uid} {there}"
-        return Trouble(
-            f"{above} is not writable for uid {uid}; {owner(above)}",
-            f"sudo {command}, or run ai-mux as the user whose it is, or {elsewhere}",
-        )
+            mend = f"sudo install -d -m 700 -o {uid} {there}, or {mend}"
+        elif above.stat().st_uid == uid:
+            mend = f"sudo chmod 700 {there}, or {mend}"
+        elif not is_a_place_of_many(directory):
+            mend = f"sudo chown -R {uid} {there}, or {mend}"
+        return Trouble(f"{above} is not writable for uid {uid}; {owner(above)}", mend)
     return Trouble(f"{directory} cannot be used: {exc.strerror or exc}", elsewhere)
 
 

@@ -39,6 +39,14 @@ def deepest(path: Path) -> Path:
     return next(one for one in (path, *path.parents) if os.path.exists(one))  # noqa: PTH110
 
 
+def is_a_place_of_many(directory: Path) -> bool:
+    """Tell whether a directory is likely to hold more than ai-mux's: ``/``, ``/var/lib``, somebody's home.
+
+    To give such a one to us with all that is in it could ruin a machine.
+    """
+    return len(directory.absolute().parts) <= 3
+
+
 def mending_command(path: Path) -> str:
     """Return the command that gives a credential file and its directory to us, as far as they are there."""
     uid, there, file = os.geteuid(), shlex.quote(str(path.parent)), shlex.quote(str(path))
@@ -56,8 +64,10 @@ def _mending(path: Path, exc: OSError) -> tuple[str, str]:
         closed = deepest(path)
         if closed != path and not os.access(closed, os.X_OK, effective_ids=EFFECTIVE):
             # Behind it nothing can be seen, and so no command can name it.
-            command = f"sudo chown -R {os.geteuid()} {shlex.quote(str(closed))}"
-            return f"{we_are}, {owner(closed)}", f"{command}, or run ai-mux as the user whose it is"
+            mend = "run ai-mux as the user whose it is"
+            if not is_a_place_of_many(closed):
+                mend = f"sudo chown -R {os.geteuid()} {shlex.quote(str(closed))}, or {mend}"
+            return f"{we_are}, {owner(closed)}", mend
         owners = ", ".join(owner(one) for one in dict.fromkeys((deepest(path.parent), closed)))
         return f"{we_are}, {owners}", mending_command(path)
     if exc.errno == errno.EBUSY:

@@ -7,6 +7,7 @@ let
 
   lib = {
     inherit (builtins)
+      all
       any
       concatLists
       concatMap
@@ -38,6 +39,7 @@ let
 
     # Strings
 
+    concatMapStringsSep = mark: make: list: builtins.concatStringsSep mark (map make list);
     hasInfix = part: text: builtins.length (builtins.split (literally part) text) > 1;
     hasPrefix = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
     hasSuffix =
@@ -50,6 +52,11 @@ let
       start: text:
       if lib.hasPrefix start text then builtins.substring (builtins.stringLength start) (-1) text else text;
     splitString = mark: text: builtins.filter builtins.isString (builtins.split (literally mark) text);
+    toLower =
+      let
+        letters = text: lib.filter (letter: lib.isString letter && letter != "") (builtins.split "" text);
+      in
+      builtins.replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (letters "abcdefghijklmnopqrstuvwxyz");
     toIntBase10 =
       text:
       let
