@@ -1,5 +1,6 @@
 """A provider that means harm makes nobody wait and fills no memory; what is honest is read all the same."""
 
+import gc
 import gzip
 import json
 import random
@@ -47,11 +48,15 @@ def metering(
 
 def shown(meter: Meter, body: bytes) -> float:
     """Show a meter a body as it is read from a socket; return the seconds of CPU it took."""
-    begin = time.thread_time()
-    for at in range(0, len(body), READ_BYTES):
-        meter.take(body[at : at + READ_BYTES])
-        meter.look()
-    return time.thread_time() - begin
+    gc.disable()  # it would look through all that the other tests have left
+    try:
+        begin = time.thread_time()
+        for at in range(0, len(body), READ_BYTES):
+            meter.take(body[at : at + READ_BYTES])
+            meter.look()
+        return time.thread_time() - begin
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
