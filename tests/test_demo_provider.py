@@ -494,6 +494,9 @@ async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_behind(provid
 
 # The demo
 
+# Where the demo begins to look for a port: each Python that runs the tests just then has its own.
+FIRST_PORT = 18_080 + os.getpid() % 100 * 100
+
 
 class Screen(io.StringIO):
     """What the demo printed; others can wait for a word of it."""
@@ -523,7 +526,7 @@ def one_line(text: str) -> str:
 
 async def test_once_prints_the_answer_and_ends():
     out = Screen()
-    assert await run_demo(once=True, out=out, pace_s=0, first_port=18080, log=quiet()) == 0
+    assert await run_demo(once=True, out=out, pace_s=0, first_port=FIRST_PORT, log=quiet()) == 0
     assert TEXT in one_line(out.getvalue())
     assert "\x1b" not in out.getvalue()
     assert max(map(len, out.getvalue().splitlines())) <= 80
@@ -546,7 +549,9 @@ async def test_the_next_free_port_is_taken():
 async def test_a_signal_ends_it_in_order_at_any_time(number, when):
     out = Screen()
     pace_s = 0.5 if when == "Hello!" else 0
-    running = asyncio.create_task(run_demo(once=False, out=out, pace_s=pace_s, first_port=18080, log=quiet()))
+    running = asyncio.create_task(
+        run_demo(once=False, out=out, pace_s=pace_s, first_port=FIRST_PORT, log=quiet())
+    )
     await out.shows(when)
     os.kill(os.getpid(), number)
     assert await asyncio.wait_for(running, 10) == 0
@@ -556,7 +561,7 @@ async def test_the_curl_lines_work_as_printed():
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     out = Screen()
-    running = asyncio.create_task(run_demo(once=False, out=out, pace_s=0, first_port=18080, log=quiet()))
+    running = asyncio.create_task(run_demo(once=False, out=out, pace_s=0, first_port=FIRST_PORT, log=quiet()))
     await out.shows("Serving until Ctrl-C")
     page = out.getvalue()
     token = re.search(r"^export AI_MUX_TOKEN=.+$", page, re.MULTILINE)[0]
