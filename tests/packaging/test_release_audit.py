@@ -3,11 +3,9 @@
 import json
 import os
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from release_scripts import RELEASE_PYTHON, SCRIPTS, script
+from release_scripts import RELEASE_PYTHON, SCRIPTS, Answer, script, serving
 
 audit = script("audit")
 LOCK = "click==8.1.7 \\\n    --hash=sha256:" + "0" * 64 + "\n"
@@ -30,26 +28,14 @@ FINDING = {
 def service():
     """A service of vulnerabilities on loopback, with the answer and status that a test gives it."""
 
-    class Answers(BaseHTTPRequestHandler):
+    class Answers(Answer):
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps(self.server.answer).encode()
-            self.send_response(self.server.status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(json.dumps(self.server.answer).encode(), status=self.server.status)
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    server.answer, server.status = {}, 200
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Answers) as server:
+        server.answer, server.status = {}, 200
+        yield server
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import distributions
 
 import pytest
 from documents import ROOT
-from release_scripts import SCRIPTS
+from release_scripts import SCRIPTS, Answer, serving
 
 NOBODY = "http://127.0.0.1:9/simple"
 WHEEL = "{}-{}-py3-none-any.whl"
@@ -22,28 +20,16 @@ def index():
     """An index on loopback that has what is installed here, unless a test gives it another version."""
     had = {re.sub(r"[-_.]+", "-", each.name).lower(): each.version for each in distributions()}
 
-    class Answers(BaseHTTPRequestHandler):
+    class Answers(Answer):
         def do_GET(self):
             name = self.path.rstrip("/").rpartition("/")[2]
             file = WHEEL.format(name.replace("-", "_"), had.get(name, "0"))
-            body = f"<!DOCTYPE html><html><body><a href='{file}'>{file}</a></body></html>".encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            body = f"<!DOCTYPE html><html><body><a href='{file}'>{file}</a></body></html>"
+            self.answer(body.encode(), kind="text/html")
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    server.had, server.url = had, f"http://127.0.0.1:{server.server_address[1]}/simple"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Answers) as server:
+        server.had, server.url = had, f"http://127.0.0.1:{server.server_address[1]}/simple"
+        yield server
 
 
 @pytest.fixture

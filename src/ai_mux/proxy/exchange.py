@@ -9,7 +9,7 @@ import asyncio
 import re
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ai_mux.credentials.credential import Credential
 from ai_mux.errors import (
@@ -88,8 +88,8 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
     keep = probe = False
     outcome: Outcome = "done"
     try:
-        if request.head.path in request.gateway.open_to_all and is_probe(request.head, request.gateway):
-            probe = True
+        probe = is_probe(request.head, request.gateway)
+        if probe:
             keep = _answer_probe(request, client, server)
             return
         if server.log.is_debug:
@@ -102,12 +102,12 @@ async def exchange(request: Request, client: Client, server: "Server") -> None:
         admitted = request.admitted = admit(request.head, request.gateway)  # may it go there?
         request.provider = admitted.route.name
         if request.refusal is not None:  # of the body's first bytes, which came with the head
-            _end_with(request.refusal)
+            raise request.refusal  # noqa: TRY301 - what is raised is answered below, whoever raises it
         _begin_account(request, server, user, admitted)  # and is there something left for it?
         if user.models is not None:
             await _examine(request, client, admitted, user.models)
         if server.draining:
-            _end_with(Unavailable("This server is stopping. Try again.", retry_after_s=1))
+            raise Unavailable("This server is stopping. Try again.", retry_after_s=1)  # noqa: TRY301
         tokens = admitted.route.tokens
         credential = tokens.fresh()
         if credential is None:
@@ -198,10 +198,6 @@ async def _answer_usage(request: Request, client: Client, server: "Server", user
     return keep
 
 
-def _end_with(error: RequestError) -> NoReturn:
-    raise error
-
-
 def _begin_account(request: Request, server: "Server", user: User, admitted: Admitted) -> None:
     """Hold the user to what the operator allows.
 
@@ -210,8 +206,7 @@ def _begin_account(request: Request, server: "Server", user: User, admitted: Adm
         LimitReached: Not now.
         UpgradeRequired, BadRequest: A WebSocket's handshake that cannot be relayed.
     """
-    if user.providers is not None:
-        check_provider(user, admitted.route.name)
+    check_provider(user, admitted.route.name)
     if request.head.upgrade:
         server.accounting.check(user)  # each response in it is counted by itself
         check_handshake(request.head)
