@@ -12,14 +12,14 @@ the last lines of the run then say so. With AI_MUX_CLIENTS=required it is a fail
 """
 
 import contextlib
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+import programs_needed
 import pytest
 from engine.conftest import certificate
 from gateway_process import Gateway, running
@@ -29,24 +29,13 @@ from ai_mux.demo import SimulatedProvider
 
 __all__ = ["certificate"]
 
-_NOT_RUN: Final = pytest.StashKey[str]()
-
 
 @pytest.fixture(scope="session")
 def clients(request: pytest.FixtureRequest) -> Clients:
     try:
         return installed()
     except NotInstalled as exc:
-        request.config.stash[_NOT_RUN] = str(exc)
-        if os.environ.get("AI_MUX_CLIENTS") == "required":
-            pytest.fail(f"AI_MUX_CLIENTS=required: {exc}")
-        pytest.skip(str(exc))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    reason = config.stash.get(_NOT_RUN, None)
-    if reason is not None:
-        terminalreporter.write_line(f"CLIENT TESTS NOT RUN: {reason}", red=True, bold=True)
+        programs_needed.lacking(str(exc), request.config, area="CLIENT", required_by="AI_MUX_CLIENTS")
 
 
 Serve = Callable[..., Awaitable[Gateway]]
