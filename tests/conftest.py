@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import os
 import signal
 from collections.abc import Generator
 
@@ -11,8 +12,15 @@ from hypothesis import settings
 settings.register_profile("without deadline", deadline=None)
 settings.load_profile("without deadline")
 
-# Under nohup a hangup is ignored, by whatever the tests start as well; and they send some.
+# Under nohup a hangup is ignored, and in the background of a script an interrupt: by whatever the
+# tests start as well, and they send some.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Some make directories for others to look into, which a machine with a strict umask would close.
+os.umask(0o022)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -79,7 +79,8 @@ def test_a_table_can_be_asked_for_in_several_words(person):
 
 
 def test_a_time_and_a_user_can_be_asked_for(person):
-    person.kept(now_row(), now_row("bob"), now_row("alice", ago_s=20 * DAY_S), now_row(ago_s=40 * DAY_S))
+    then_s = time.time() - 20 * DAY_S
+    person.kept(now_row(), now_row("bob"), row("alice", at_s=then_s), now_row(ago_s=40 * DAY_S))
 
     def requests(*options):
         return json.loads(person.types("--json", *options).stdout)["total"]["requests"]
@@ -89,7 +90,7 @@ def test_a_time_and_a_user_can_be_asked_for(person):
     assert requests("--user", "alice", "--since", "30d") == 2
     assert requests("--since", "1970-01-01") == 4
     assert requests("--since", "1970-01-01", "--until", "30d") == 1
-    day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 20 * DAY_S))
+    day = time.strftime("%Y-%m-%d", time.gmtime(then_s))
     assert requests("--since", day, "--until", day) == 1
 
 

@@ -3,7 +3,6 @@
 import gzip
 import json
 import random
-import socket
 import zlib
 from contextlib import suppress
 
@@ -13,6 +12,7 @@ import zstandard
 from engine.wires import Ended, Wire
 from fakes.claude_answers import COST_MICRO_USD, MODEL, PRICES, TOKENS, TOTAL, answer, events, message
 from fakes.renewing import claude_file
+from how_to.programs import free_port
 from prometheus_client.parser import text_string_to_metric_families as parsed
 from whole import ACCESS, ALICE, BOB, REFRESH, USERS, Origin, claude, pieces_in, request, whole
 
@@ -42,8 +42,7 @@ async def mux(tmp_path, origin):
     async with whole(tmp_path, origins=[origin]) as it:
         it.secrets += [ACCESS, REFRESH, ADMIN]
         claude_file(it.state / "claude" / ".credentials.json", access=ACCESS, refresh=None, ends=None)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            it.admin = free.getsockname()[1]
+        it.admin = free_port()
         it.settings = {
             "providers": [claude(origin)],
             "admin": {"listen": f"127.0.0.1:{it.admin}", "token": ADMIN},

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 
 import pytest
 import zstandard
@@ -11,6 +10,7 @@ from clients.gateway_process import TOKEN, running, verb
 from engine.wires import Wire, eventually
 from fakes.claude_answers import MODEL, TOTAL, answer
 from fakes.renewing import claude_file
+from how_to.programs import free_port
 from whole import ACCESS, Origin, claude, request
 
 MESSAGES = "POST /claude/v1/messages"
@@ -57,8 +57,7 @@ def hang_up(gateway, directory, **changes):
 
 
 async def test_packed_bodies_are_looked_into_and_sighup_under_load_loses_no_count(tmp_path, origin):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        admin = free.getsockname()[1]
+    admin = free_port()
     settings = {
         "users": users(models=["claude-sonnet-*"]),
         "admin": {"listen": f"127.0.0.1:{admin}"},

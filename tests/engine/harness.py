@@ -8,6 +8,7 @@ running, no exception went astray, and no credential stands in the log.
 import asyncio
 import contextlib
 import hashlib
+import select
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.upstream import Upstream
-from engine.wires import TlsWire, Wire, eventually, turns
+from engine.wires import TlsWire, Wire, delivered, eventually, turns
 from fakes.books import KeptRows, books, pages
 
 from ai_mux.config import UserConfig
@@ -238,12 +239,31 @@ class Gate:
 
     async def later(self, seconds: float) -> None:
         """Let time pass, a second at a time, with the sweep that belongs to each."""
-        await turns(5)  # what was sent has been seen
+        await self.seen()
         whole, rest = divmod(seconds, 1)
         for step in [1.0] * int(whole) + ([rest] if rest else []):
             self.clock.now += step
             self.server.sweep(self.clock.now)
         await turns(5)
+
+    async def seen(self) -> None:
+        """Wait until the engine has read what was sent to it, where it reads."""
+        await delivered()
+        await turns(5)
+        for _ in range(100):  # whoever has ended looks as if there were something to read, for ever
+            if not self._unread():
+                break
+            await turns(1)
+
+    def _unread(self) -> bool:
+        """Tell whether anything waits in a socket that the engine reads or accepts from."""
+        poll = select.poll()
+        reading = [one for one in (*self.server._clients, *self.server.pool._all) if not one._read_paused]
+        sockets = [one.transport.get_extra_info("socket") for one in reading]
+        for sock in (*sockets, *(self._listening if self.server._accepting else ())):
+            if sock is not None and sock.fileno() >= 0:
+                poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     async def at_rest(self) -> None:
         """Wait until no client is connected and no task, upstream request or reserved byte is left."""

@@ -192,10 +192,11 @@ async def test_no_head_within_request_timeout_is_a_504(gate: Gate):
 
 async def test_the_wait_for_the_head_begins_with_the_last_byte_of_the_request(gate: Gate):
     client, provider = await gate.ask(post(b"x" * 100)[:-100])
+    await provider.until(b"\r\n\r\n")
     for _ in range(4):
         await client.send(b"x" * 25)
+        await provider.exactly(25)
         await gate.later(40)
-    await provider.message()
     assert await _is_open(client)
     await gate.later(20)
     assert (await client.message()).status == 504

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from how_to.programs import free_port
+
 NAME: Final = "invented-user"
 PASSWORD: Final = "invented-pass"  # tinyproxy's settings take letters, digits and few signs
 PROGRAMS: Final = {
@@ -21,7 +23,7 @@ PROGRAMS: Final = {
     "socks5": ("microsocks",),
     "socks5h": ("microsocks",),
 }
-_READY_S: Final = 10
+_READY_S: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ def real_proxy(scheme: str, where: Path, *, certificate: Path, credentials: bool
     """
     log = where / "log"
     with contextlib.ExitStack() as stack:
-        port = _free_port()
+        port = free_port()
         if scheme.startswith("socks"):
             command = ["microsocks", "-i", "127.0.0.1", "-p", str(port)]
             stack.enter_context(
@@ -69,7 +71,7 @@ def real_proxy(scheme: str, where: Path, *, certificate: Path, credentials: bool
         else:
             stack.enter_context(_tinyproxy(port, where, log, credentials=credentials))
         if scheme == "https":
-            behind, port = port, _free_port()
+            behind, port = port, free_port()
             stack.enter_context(_stunnel(port, behind, where, certificate))
         yield RealProxy(
             url=f"{scheme}://{f'{NAME}:{PASSWORD}@' if credentials else ''}localhost:{port}",
@@ -119,10 +121,3 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
             return
         time.sleep(0.01)
     raise AssertionError(f"{process.args} does not run: {log.read_text(errors='replace')[-500:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -99,11 +100,12 @@ async def test_a_service_that_lives_says_so_twice_as_often_as_is_asked(tmp_path)
         async with service(config, environ={"NOTIFY_SOCKET": systemd.address, **watched()}) as it:
             await systemd.until("READY")
             await systemd.until("WATCHDOG")
-            began = time.monotonic()
-            for _ in range(4):
+            heard = [time.monotonic()]
+            for _ in range(5):
                 await systemd.until("WATCHDOG")
+                heard.append(time.monotonic())
             # On a busy machine one may be late: what counts is that it is not the whole interval.
-            assert time.monotonic() - began < 4 * WATCHDOG_S
+            assert min(after - before for before, after in pairwise(heard)) < 0.75 * WATCHDOG_S
             await it.stop()
 
 

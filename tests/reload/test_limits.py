@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from engine.wires import Wire
+from engine.wires import Wire, eventually
 from fakes.claude_answers import COST_MICRO_USD, PRICES, TOTAL, answer
 from whole import ALICE, BOB, USERS, claude
 
@@ -81,8 +81,8 @@ async def test_a_request_that_runs_over_a_reload_counts_by_the_limits_that_hold_
     wire = await Wire.to(mux.port)
     head = f"{MESSAGES} HTTP/1.1\r\nHost: localhost\r\nx-api-key: {ALICE}\r\nContent-Length: 2\r\n\r\n{{"
     await wire.send(head.encode())
-    while await ask(mux) != 429:  # it runs
-        pass
+    await eventually(lambda: mux.app.server.accounting.limiter.running == 1, what="it runs")
+    assert await ask(mux) == 429
     configure(limits={"concurrent": 1, "tokens": [f"{TOTAL}/day"]})
     await mux.reload()
     assert await ask(mux) == 429

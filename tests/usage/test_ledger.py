@@ -34,8 +34,13 @@ def log():
 
 
 @pytest.fixture
-def ledger(path, log):
-    ledger = Ledger(lambda: SqliteStore(path, busy_s=0.01), log=log, clock=SystemClock(), keep_s=1e12)
+def clock():
+    return SystemClock()
+
+
+@pytest.fixture
+def ledger(path, log, clock):
+    ledger = Ledger(lambda: SqliteStore(path, busy_s=0.01), log=log, clock=clock, keep_s=1e12)
     ledger.start()
     yield ledger
     ledger.close(PATIENCE_S)
@@ -74,7 +79,8 @@ def test_rows_are_written_without_being_asked_for(ledger):
     assert (ledger.queued, ledger.dropped, ledger.is_failing) == (0, 0, False)
 
 
-def test_a_full_queue_drops_the_newest_and_says_so_once(ledger, locked, log, monkeypatch):
+@pytest.mark.parametrize("clock", [FakeClock()])  # so that no try comes in between and takes the queue
+def test_a_full_queue_drops_the_newest_and_says_so_once(ledger, locked, log, clock, monkeypatch):
     monkeypatch.setattr(module, "QUEUE_ROWS", 10)
     ledger.put(row("first"))
     until(lambda: ledger.is_failing)
@@ -84,15 +90,18 @@ def test_a_full_queue_drops_the_newest_and_says_so_once(ledger, locked, log, mon
     assert (ledger.queued, ledger.dropped) == (10 + in_hand, 20)
     assert log.events("error").count("ledger.full") == 1
     locked.execute("ROLLBACK")
+    clock.pass_s(1)
     until(lambda: ledger.queued == 0)
     users = [group.key[0] for group in ledger.sums(Query(0.0, 1e18, ("user",)))]
     assert users == ["first", *(f"later{index:02}" for index in range(10))]
+    until(lambda: log.events("info"))  # the step that wrote the rows says so at its end
     assert log.events("info") == ["ledger.works"]
     until(lambda: not ledger.is_failing)
     assert (ledger.written, ledger.dropped) == (11, 20)
 
 
-def test_a_second_time_that_the_queue_is_full_is_said_again(ledger, locked, log, monkeypatch):
+@pytest.mark.parametrize("clock", [FakeClock()])
+def test_a_second_time_that_the_queue_is_full_is_said_again(ledger, locked, log, clock, monkeypatch):
     monkeypatch.setattr(module, "QUEUE_ROWS", 1)
     for time_full in (1, 2):
         ledger.put(row())
@@ -101,6 +110,7 @@ def test_a_second_time_that_the_queue_is_full_is_said_again(ledger, locked, log,
         ledger.put(row())
         assert log.events("error").count("ledger.full") == time_full
         locked.execute("ROLLBACK")
+        clock.pass_s(1)
         until(lambda: not ledger.is_failing and ledger.queued == 0)
         until(lambda: ledger._idle)
         locked.execute("BEGIN IMMEDIATE")
@@ -263,6 +273,7 @@ def test_closing_does_not_wait_for_an_outage_s_next_try(path, log):
 def test_what_cannot_be_written_in_time_is_lost_and_said(ledger, locked, log):
     for _ in range(12):
         ledger.put(row())
+    until(lambda: ledger.is_failing)  # which is logged once, and before
     ledger.close(0.05)
     assert log.lines[-1] == ("error", "ledger.lost", {"rows": 12})
     ledger.put(row())

@@ -32,8 +32,11 @@ MIB = 1024 * 1024
 ANTHROPIC, OPENAI = Dialect.ANTHROPIC, Dialect.OPENAI
 UNMETERED = Reading(NO_TOKENS, "unmetered")
 READ_BYTES = 8192
-# A deadline, not a measurement: what it forbids takes twice as long and more.
+# A deadline, not a measurement: what it forbids takes twice as long and more. It is for a machine
+# that does ``yardstick_s`` in so long; one that is slower, or shared at the moment, has more time.
 LONGEST_S = 0.6
+YARDSTICK_S = 0.05
+TRIES = 3
 
 
 def metering(
@@ -57,6 +60,17 @@ def shown(meter: Meter, body: bytes) -> float:
         return time.thread_time() - begin
     finally:
         gc.enable()
+
+
+def yardstick_s() -> float:
+    """Return the seconds of CPU that a fixed search takes, in small steps as a meter makes them."""
+    line = b'"usage":null' * 5000
+    begin = time.thread_time()
+    for _ in range(100):
+        at = 0
+        while (at := line.find(b'"usage"', at)) >= 0:
+            at += 1
+    return time.thread_time() - begin
 
 
 @pytest.fixture(autouse=True)
@@ -93,9 +107,14 @@ COSTLY = {
 
 @pytest.mark.parametrize(("dialect", "coding", "body"), COSTLY.values(), ids=COSTLY)
 def test_what_is_made_to_be_costly_is_not(dialect, coding, body):
-    meter = metering(dialect, coding=coding)
-    assert shown(meter, body) < LONGEST_S
-    meter.close(whole=True)
+    took = []
+    for _ in range(TRIES):
+        meter = metering(dialect, coding=coding)
+        took.append(shown(meter, body) / max(1, yardstick_s() / YARDSTICK_S))
+        meter.close(whole=True)
+        if took[-1] < LONGEST_S:
+            break
+    assert min(took) < LONGEST_S
 
 
 def test_a_few_packets_stand_for_no_more_than_so_much():
