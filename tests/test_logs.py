@@ -97,7 +97,7 @@ def shown(act, *, colour: bool = False) -> str:
     return paper.data.decode()
 
 
-def until(condition, deadline_s: float = 10) -> None:
+def until(condition, deadline_s: float = 30) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -325,10 +325,10 @@ def test_endlessly_different_paths_and_addresses_are_not_remembered():
     form = JsonForm()
     log = Log(level="info", write=Paper(), clock=StoppedClock(), form=form)
     for number in range(3000):
-        a_request(log, path=b"/%d" % number, remote=str(number))
+        a_request(log, path=b"/%d" % number, remote=str(number), upstream=str(number))
     log.close()
-    assert len(form._bytes) <= 512
-    assert len(form._texts) <= 512
+    assert len(form._askers) <= 512
+    assert len(form._upstreams) <= 512
 
 
 # Secrets
@@ -426,7 +426,8 @@ def test_a_full_pipe_blocks_nobody_and_the_lost_lines_are_counted():
     started = time.monotonic()
     for _ in range(count):
         a_request(log)
-    assert time.monotonic() - started < 5, "a caller waited for the pipe"
+    # Nobody reads yet, so to wait would be to wait for ever; the bound is for a machine that stands still.
+    assert time.monotonic() - started < 60, "a caller waited for the pipe"
 
     received = bytearray()
 
@@ -487,8 +488,9 @@ def test_a_broken_stderr_never_reaches_the_caller_and_lines_come_back_with_a_cou
     paper = Paper()
     log = Log(level="info", write=paper, clock=StoppedClock())
     paper.errors = [OSError(errno.ENOSPC, "full")]
-    log.info("lost", number=1)
-    log.info("lost", number=2)
+    with log._writer._lock:  # so that they are written together, however busy the machine is
+        log.info("lost", number=1)
+        log.info("lost", number=2)
     until(lambda: not paper.errors)
     until(lambda: log._writer._size == 0)
     log.info("kept")
@@ -565,8 +567,9 @@ def test_an_idle_writer_sleeps():
     log = Log(level="info", write=paper, clock=StoppedClock())
     writer = log._writer
     writer._hurry = Counted()
-    for _ in range(100):
-        log.info("a.burst")
+    with writer._lock:  # a burst, however busy the machine is
+        for _ in range(100):
+            log.info("a.burst")
     until(lambda: writer._idle and paper.data.count(b"\n") >= 100)
     assert writer._hurry.waits <= 3
     log.close()

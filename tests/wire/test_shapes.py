@@ -47,6 +47,27 @@ def test_a_shape_is_never_taken_for_another(learnt, met):
     assert shape.values(parts) == fresh.values(as_cut)
 
 
+@given(FIELDS, FIELDS, st.binary(max_size=8) | st.just(raw([])))
+def test_a_head_of_a_learnt_shape_is_found_with_its_end(learnt, met, behind):
+    names = knowing(raw(learnt))
+    found = names.find(raw(met) + behind)
+    if [name for name, _ in learnt] == [name for name, _ in met]:
+        assert found is not None
+        head, shape, parts = found
+        assert head == raw(met)
+        assert (shape, list(parts)) == (names.read(head)[0], list(names.read(head)[1]))
+    else:
+        assert found is None
+
+
+@given(FIELDS, st.data())
+def test_a_head_that_is_not_there_whole_is_not_found(fields, data):
+    head = raw(fields)
+    names = knowing(head)
+    assert names.find(head[: data.draw(st.integers(0, len(head) - 1))]) is None
+    assert names.find(head[len(b"GET / HTTP/1.1") :]) is None
+
+
 @given(FIELDS)
 def test_nothing_is_lost_between_the_parts(fields):
     shape, parts = FieldNames(NOTABLE).read(raw(fields))
@@ -105,6 +126,7 @@ def test_a_large_head_is_read_by_the_loop():
     shape, parts = names.read(raw([(b"Host", b" " + b"a" * 20_000)]))
     assert not shape.is_learnt
     assert shape.values(parts) == {b"host": b"a" * 20_000}
+    assert names.find(raw([(b"Host", b" a")]) + b"a" * 20_000) is not None
 
 
 def test_only_what_somebody_vouched_for_is_remembered():

@@ -40,18 +40,23 @@ REQUEST_FIELDS: Final = (
     "upstream",
     "end",
 )
-# Each NUL is room for a value. Filling and joining takes half the time of formatting.
+# Each NUL is room for a value, or for those of the five fields that say who asks for what. Filling
+# and joining takes half the time of formatting.
+_ASKER: Final = slice(REQUEST_FIELDS.index("remote"), REQUEST_FIELDS.index("status"))
 _TEMPLATE: Final = (
-    '{{"{}":"\0.\0Z","{}":"\0","{}":"request.done","{}":\0,"{}":\0,"{}":\0,"{}":\0,"{}":\0,"{}":\0,'
-    '"{}":\0,"{}":\0,"{}":\0,"{}":\0,"{}":\0,"{}":\0,"{}":"\0"}}\n'.format(*REQUEST_FIELDS)
-)
+    '{{"{}":"\0.\0Z","{}":"\0","{}":"request.done","{}":\0,\0,"{}":\0,"{}":\0,"{}":\0,'
+    '"{}":\0,"{}":\0,"{}":\0,"{}":"\0"}}\n'
+).format(*REQUEST_FIELDS[: _ASKER.start], *REQUEST_FIELDS[_ASKER.stop :])
 _PIECES: Final = [piece for constant in _TEMPLATE.split("\0") for piece in (constant, "")][:-1]
 _MILLISECONDS: Final = tuple(f"{ms:03d}" for ms in range(1000))
 
-# Paths, users and addresses come back again and again. What is remembered is
-# bounded in number and length, for most of it is chosen by clients.
+# The same user asks for the same path from the same address again and again. What is
+# remembered is bounded in number and length, for most of it is chosen by clients.
 _REMEMBERED: Final = 512
-_LONGEST_REMEMBERED: Final = 64
+_LONGEST_REMEMBERED: Final = 256
+
+_Asker = tuple[str, bytes, bytes, str | None, str | None]
+"""Who asks for what: remote, method, path, user, provider."""
 
 
 class Form(Protocol):
@@ -84,14 +89,14 @@ class Form(Protocol):
 class JsonForm:
     """One JSON object a line (RFC 8259), in ASCII. Bytes are shown as ISO 8859-1."""
 
-    __slots__ = ("_bytes", "_second", "_texts")
+    __slots__ = ("_askers", "_second", "_upstreams")
 
     def __init__(self) -> None:
         # The second that was rendered last and its text: one tuple, because other
         # threads log too and must not see one half of a change.
         self._second: tuple[int, str] = (-1, "")
-        self._texts: dict[str | None, str] = {None: "null"}
-        self._bytes: dict[bytes, str] = {}
+        self._askers: dict[_Asker, str] = {}
+        self._upstreams: dict[str | None, str] = {}
 
     def event(self, now_s: float, level: str, event: str, fields: Mapping[str, object]) -> bytes:
         """Return ``ts``, ``level``, ``event`` and the fields in the order given."""
@@ -123,24 +128,20 @@ class JsonForm:
     ) -> bytes:
         """Return the fields of ``REQUEST_FIELDS``; what is not known is null."""
         second = int(now_s)
-        known, text, raw = self._second, self._texts, self._bytes
+        known, asker = self._second, (remote, method, path, user, provider)
         pieces = _PIECES.copy()
         pieces[1::2] = (
             known[1] if known[0] == second else self._seconds(second),
             _MILLISECONDS[int((now_s - second) * 1000)],
             level,
             _escaped(request_id),
-            text.get(remote) or self._text(remote),
-            raw.get(method) or self._raw(method),
-            raw.get(path) or self._raw(path),
-            text.get(user) or self._text(user),
-            text.get(provider) or self._text(provider),
+            self._askers.get(asker) or self._asker(asker),
             "null" if status is None else str(status),
             str(bytes_in),
             str(bytes_out),
             "null" if head_ms is None else f"{head_ms:.1f}",
             f"{total_ms:.1f}",
-            text.get(upstream) or self._text(upstream),
+            self._upstreams.get(upstream) or self._upstream(upstream),
             end,
         )
         return "".join(pieces).encode("ascii")
@@ -152,23 +153,28 @@ class JsonForm:
             self._second = known
         return known[1]
 
-    def _text(self, text: str | None) -> str:
-        if text is None:
-            return "null"
-        shown = _escaped(cut(text, LONGEST_PATH))
-        if len(text) <= _LONGEST_REMEMBERED:
-            if len(self._texts) >= _REMEMBERED:
-                self._texts = {None: "null"}
-            self._texts[text] = shown
+    def _asker(self, asker: _Asker) -> str:
+        values = ["null" if one is None else _quoted(one) for one in asker]
+        shown = ",".join(map('"{}":{}'.format, REQUEST_FIELDS[_ASKER], values))
+        if len(shown) <= _LONGEST_REMEMBERED:
+            if len(self._askers) >= _REMEMBERED:
+                self._askers = {}
+            self._askers[asker] = shown
         return shown
 
-    def _raw(self, raw: bytes) -> str:
-        shown = _escaped(cut(raw.decode("latin-1"), LONGEST_PATH))
-        if len(raw) <= _LONGEST_REMEMBERED:
-            if len(self._bytes) >= _REMEMBERED:
-                self._bytes = {}
-            self._bytes[raw] = shown
+    def _upstream(self, host: str | None) -> str:
+        if host is None:
+            return "null"
+        shown = _quoted(host)
+        if len(shown) <= _LONGEST_REMEMBERED:
+            if len(self._upstreams) >= _REMEMBERED:
+                self._upstreams = {}
+            self._upstreams[host] = shown
         return shown
+
+
+def _quoted(value: str | bytes) -> str:
+    return _escaped(cut(value if isinstance(value, str) else value.decode("latin-1"), LONGEST_PATH))
 
 
 def _own(name: str) -> str:

@@ -93,7 +93,9 @@ class Writer:
 
     def put(self, line: bytes) -> None:
         """Queue a line that ends in a newline, or drop it if there is no room. Never waits, never raises."""
-        with self._lock:
+        lock = self._lock
+        lock.acquire()  # every request comes here, and ``with`` takes twice as long
+        try:
             size = self._size + len(line)
             if size > QUEUE_BYTES or self._closed:
                 self._dropped += 1
@@ -105,6 +107,8 @@ class Writer:
                 self._work.set()
             elif size > _GATHERED_BYTES and not self._hurry.is_set():
                 self._hurry.set()
+        finally:
+            lock.release()
 
     def between(self, act: Callable[[], None]) -> None:
         """Have ``act`` done in the thread: after the lines queued so far, before all later ones.

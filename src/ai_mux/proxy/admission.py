@@ -64,7 +64,8 @@ def identify(head: RequestHead, gateway: Gateway, clock: Clock) -> User:
     user = gateway.users.find(token) if token else None
     if user is None:
         raise Unauthorized
-    check_expiry(user, clock)
+    if user.expires_at is not None:
+        check_expiry(user, clock)
     return user
 
 

@@ -77,6 +77,7 @@ class ClientConnection(Receiver):
         "_buffer",
         "_deadline",
         "_discarded",
+        "_is_partial",
         "_patience_s",
         "_quiet_since",
         "_read_paused",
@@ -100,6 +101,7 @@ class ClientConnection(Receiver):
         self._backlog = Backlog()
         self._deadline = NEVER
         self._discarded = 0
+        self._is_partial = False  # the buffer holds the beginning of a head, which nothing was found in
         self._patience_s = IDLE_STRANGER_S  # how long it may rest between two requests
         self._quiet_since = 0.0
         self._read_paused = False
@@ -189,25 +191,23 @@ class ClientConnection(Receiver):
             self._pause_reading()
             return
         buffer = self._buffer
-        if buffer[:2] == b"\r\n":  # RFC 9112, 2.2: ignore an empty line before a request
-            buffer = buffer[2:]
-        end = buffer.find(HEAD_END)
-        if end < 0 or end > REQUEST_HEAD_BYTES:
-            self._buffer = buffer
-            if len(buffer) > REQUEST_LINE_BYTES and b"\n" not in buffer:
-                self.refuse_unread(TargetTooLong())
-            elif len(buffer) > REQUEST_HEAD_BYTES:
-                self.refuse_unread(HeadTooLarge())
-            elif buffer and self._deadline > self._server.clock.monotonic() + HEAD_S:
-                self._deadline = self._server.clock.monotonic() + HEAD_S
-            self._resume_reading()
-            return
         server = self._server
         gateway = server.gateway
+        found = None if self._is_partial else gateway.names.find(buffer)
+        if found is not None:
+            raw = found[0]
+        else:
+            if buffer[:2] == b"\r\n":  # RFC 9112, 2.2: ignore an empty line before a request
+                self._buffer = buffer = buffer[2:]
+            end = buffer.find(HEAD_END)
+            if end < 0 or end > REQUEST_HEAD_BYTES:
+                self._await_head(buffer)
+                return
+            raw = buffer[: end + 4]
+        self._is_partial = False
         try:
-            head = parse_request(buffer[: end + 4], gateway.names)
+            head = parse_request(raw, gateway.names, found)
         except RequestError as error:
-            self._buffer = buffer
             self.refuse_unread(error)
             return
         # By their places: each keyword of a call that makes an object costs as much as a call.
@@ -218,7 +218,7 @@ class ClientConnection(Receiver):
         self._deadline = NEVER
         self._quiet_since = now
         self._request = request
-        rest = buffer[end + 4 :]
+        rest = buffer[len(raw) :]
         self._buffer = b""
         if rest:
             try:
@@ -231,6 +231,17 @@ class ClientConnection(Receiver):
             self._resume_reading()
         self._turn = turn = Turn(exchange(request, self, server))
         turn.start()
+
+    def _await_head(self, beginning: bytes) -> None:
+        """Wait for the rest of a head, unless it is too large already."""
+        self._is_partial = bool(beginning)
+        if len(beginning) > REQUEST_LINE_BYTES and b"\n" not in beginning:
+            self.refuse_unread(TargetTooLong())
+        elif len(beginning) > REQUEST_HEAD_BYTES:
+            self.refuse_unread(HeadTooLarge())
+        elif beginning and self._deadline > self._server.clock.monotonic() + HEAD_S:
+            self._deadline = self._server.clock.monotonic() + HEAD_S
+        self._resume_reading()
 
     def _fail_request(self, error: RequestError) -> None:
         """The request's body broke a rule while the request was being served."""

@@ -7,6 +7,7 @@ time. One buffer is enough, because every read is taken out of it before the nex
 """
 
 import asyncio
+import mmap
 from typing import Final
 
 # What asyncio itself reads at most; a 2 MiB body arrives in eight pieces.
@@ -14,7 +15,9 @@ _SIZE: Final = 256 * 1024
 # Each frame or chunk costs about a microsecond. Who sends them a few bytes each could have a core
 # for himself; a piece with more of them than this is the last one in its turn of the loop.
 CRUMBS: Final = 1000
-_BUFFER: Final = memoryview(bytearray(_SIZE))
+# Slicing it makes ``bytes`` at once, where a bytearray's take a view in between.
+_MEMORY: Final = mmap.mmap(-1, _SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+_BUFFER: Final = memoryview(_MEMORY)
 
 
 class Receiver(asyncio.BufferedProtocol):
@@ -28,7 +31,7 @@ class Receiver(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take a read out of the buffer."""
-        self.data_received(_BUFFER[:nbytes].tobytes())
+        self.data_received(_MEMORY[:nbytes])
 
     def data_received(self, data: bytes) -> None:
         """Handle received bytes."""

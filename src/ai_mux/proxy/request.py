@@ -150,5 +150,4 @@ class Request:
         """Let go of everything."""
         if self.upstream is not None:
             self.hang_up()
-        self.upload.detach()
-        self.upload.forget()
+        self.upload.end()

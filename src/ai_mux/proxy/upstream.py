@@ -255,7 +255,8 @@ class UpstreamConnection(Receiver, Waiter):
         self._meter = meter
         if meter is not None:
             self._show(piece, meter)
-        self._quiet_since = self._clock.monotonic()
+        if not self.has_ended:
+            self._quiet_since = self._clock.monotonic()
         if self.phase is _LOST:
             self._end_with_connection()
         elif self._client.write_paused:
@@ -366,20 +367,27 @@ class UpstreamConnection(Receiver, Waiter):
     # Reading a response
 
     def _read_head(self, data: bytes) -> None:
-        raw = self._raw + data if self._raw else data
+        # A head that comes in pieces is not looked for among the shapes with each of them.
+        found = None if self._raw else _NAMES.find(data)
+        received = self._raw + data if self._raw else data
         while True:
-            end = raw.find(HEAD_END)
-            if end < 0 or end > RESPONSE_HEAD_BYTES:
-                self._raw = raw
-                if len(raw) > RESPONSE_HEAD_BYTES:
-                    self._fail(UpstreamError("the response's head is too large"))
-                return
+            if found is not None:
+                raw = found[0]
+            else:
+                end = received.find(HEAD_END)
+                if end < 0 or end > RESPONSE_HEAD_BYTES:
+                    self._raw = received
+                    if len(received) > RESPONSE_HEAD_BYTES:
+                        self._fail(UpstreamError("the response's head is too large"))
+                    return
+                raw = received[: end + 4]
             try:
-                head = parse_response(raw[: end + 4], _NAMES, to_head=self._to_head)
+                head = parse_response(raw, _NAMES, found, to_head=self._to_head)
             except UpstreamError as exc:
                 self._fail(exc)
                 return
-            raw = raw[end + 4 :]
+            found = None
+            received = received[len(raw) :]
             if head.status >= 200 or (head.status == 101 and self._upgrade):
                 break
             self._interim += 1
@@ -388,7 +396,7 @@ class UpstreamConnection(Receiver, Waiter):
                     UpstreamError("it switched protocols unasked, or sent interim responses without end")
                 )
                 return
-        self._raw = raw
+        self._raw = received
         self._head = head
         if not head.shape.is_learnt:
             _NAMES.learn(head.shape)

@@ -122,10 +122,6 @@ class Changes:
     include: tuple[tuple[bytes, bytes], ...] = ()
 
 
-_Field = tuple[int, int, bytes]
-"""A field that has to be looked at: the indices of its room and its part, and how its line begins."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Edit:
     """What is changed in every head of one shape.
@@ -134,14 +130,17 @@ class _Edit:
         pieces: What the changed head consists of: by turns what is the same in all of them, and
             room for one part, or for what is put in its place.
         taken: Picks what goes into the room: the first line, and all parts that pass or are looked at.
-        codings: Accept-Encoding fields. In their room is the whole line, for it may be left out.
-        members: Fields that must contain a member: all of a name, and the member.
+        coding: The room of Accept-Encoding; 0 where it comes never, or more than once.
+        codings: Where it comes more than once: the rooms for their lines, of which some may be left
+            out, and how these begin.
+        members: Fields that must contain a member: the rooms of all of a name, and the member.
     """
 
     pieces: list[bytes]
     taken: Callable[[Parts], Sequence[bytes]]
-    codings: tuple[_Field, ...] = ()
-    members: tuple[tuple[tuple[_Field, ...], bytes], ...] = ()
+    coding: int = 0
+    codings: tuple[tuple[int, bytes], ...] = ()
+    members: tuple[tuple[tuple[int, ...], bytes], ...] = ()
 
 
 class _Mould:
@@ -245,18 +244,21 @@ class RequestRules:
         edit = self._edit(shape, named) if named else self._edits[shape]
         pieces = edit.pieces.copy()
         pieces[1::2] = edit.taken(parts)
-        pieces[1] = b"%b %b" % (head.method, target)
-        if edit.codings:
-            _restrict(pieces, parts, edit.codings)
-        for fields, member in edit.members:
-            _complete(pieces, parts, fields, member)
+        pieces[1] = head.method + b" " + target
+        if edit.coding:
+            pieces[edit.coding] = _CODINGS_KEPT[pieces[edit.coding]] or b" identity"
+        elif edit.codings:
+            _restrict(pieces, edit.codings)
+        for rooms, member in edit.members:
+            _complete(pieces, rooms, member)
         return b"".join(pieces)
 
     def _edit(self, shape: Shape, named: frozenset[bytes] = _NOTHING) -> _Edit:
         """Find out what is changed in heads of this shape whose Connection names these fields."""
         mould = _Mould(b"", b" HTTP/1.1\r\n")
-        codings: list[_Field] = []
-        holding: dict[bytes, list[_Field]] = {}
+        coding = 0
+        codings: list[tuple[int, bytes]] = []
+        holding: dict[bytes, list[int]] = {}
         placed: set[bytes] = set()
         for part, (name, beginnings) in enumerate(shape.layout):
             if name is None:
@@ -268,11 +270,15 @@ class RequestRules:
             if isinstance(fate, bytes):
                 placed.add(name)
                 mould.put(beginnings[0] + fate + b"\r\n")
+            elif fate is _Fate.RESTRICTED and name in shape.repeated:
+                codings.append((mould.take(part), beginnings[0]))
             elif fate is _Fate.RESTRICTED:
-                codings.append((mould.take(part), part, beginnings[0]))
+                mould.put(beginnings[0])
+                coding = mould.take(part)
+                mould.put(b"\r\n")
             elif fate is _Fate.COMPLETED:
                 mould.put(beginnings[0])
-                holding.setdefault(name, []).append((mould.take(part), part, beginnings[0]))
+                holding.setdefault(name, []).append(mould.take(part))
                 mould.put(b"\r\n")
             elif fate is _Fate.PASSES or not name.startswith(self._families):
                 mould.put(beginnings[0])
@@ -280,14 +286,15 @@ class RequestRules:
                 mould.put(b"\r\n")
         ends = [name + b": " + member for name, member in self._members.items() if name not in holding]
         ends += [line for name, line in self._ends if name not in placed]
-        if self._adds_encoding and not codings:
+        if self._adds_encoding and not coding and not codings:
             ends.append(b"Accept-Encoding: identity")
         mould.put(b"".join(line + b"\r\n" for line in ends) + b"\r\n")
         return _Edit(
             pieces=mould.pieces,
             taken=mould.picker(),
+            coding=coding,
             codings=tuple(codings),
-            members=tuple((tuple(fields), self._members[name]) for name, fields in holding.items()),
+            members=tuple((tuple(rooms), self._members[name]) for name, rooms in holding.items()),
         )
 
 
@@ -295,16 +302,16 @@ def _is_learnt(shape: Shape) -> bool:
     return shape.is_learnt
 
 
-def _restrict(pieces: list[bytes], parts: Parts, codings: tuple[_Field, ...]) -> None:
+def _restrict(pieces: list[bytes], codings: tuple[tuple[int, bytes], ...]) -> None:
     """Leave what is known in the Accept-Encoding fields; where nothing is, one of them says so."""
     refuses_all = True
-    for at, part, beginning in codings:
-        kept = _CODINGS_KEPT[parts[part]]
+    for at, beginning in codings:
+        kept = _CODINGS_KEPT[pieces[at]]
         if kept:
             refuses_all = False
-        pieces[at] = b"%b%b\r\n" % (beginning, kept) if kept else b""
+        pieces[at] = beginning + kept + b"\r\n" if kept else b""
     if refuses_all:
-        at, _, beginning = codings[0]
+        at, beginning = codings[0]
         pieces[at] = beginning + b" identity\r\n"
 
 
@@ -318,14 +325,15 @@ def _known_codings(value: bytes) -> bytes:
 _CODINGS_KEPT: Final = Memory(_known_codings, keeps=up_to(_REMEMBERED_BYTES), most=_REMEMBERED)
 
 
-def _complete(pieces: list[bytes], parts: Parts, fields: tuple[_Field, ...], member: bytes) -> None:
+def _complete(pieces: list[bytes], rooms: tuple[int, ...], member: bytes) -> None:
     """Append the member to the last of these fields unless one has it."""
-    for _, part, _ in fields:
-        if _has_member(parts[part], member):
+    for at in rooms:
+        # ``in`` would first try whether ``member`` is a number, which costs as much as this whole function.
+        if pieces[at].find(member) >= 0 and _has_member(pieces[at], member):
             return
-    at, part, _ = fields[-1]
-    before = parts[part].rstrip(b" \t")
-    pieces[at] = b"%b,%b" % (before, member) if before else b" " + member
+    at = rooms[-1]
+    before = pieces[at].rstrip(b" \t")
+    pieces[at] = before + b"," + member if before else b" " + member
 
 
 def respond(
@@ -394,10 +402,8 @@ _OTHERS: Final = Memory(partial(_passing, dropped=_DROPPED_WITH_CODING), keeps=_
 
 
 def _has_member(value: bytes, member: bytes) -> bool:
-    # ``in`` would first try whether ``member`` is a number, which costs as much as this whole function.
-    return value.find(member) >= 0 and member in [part.strip(b" \t") for part in value.split(b",")]
+    return member in [part.strip(b" \t") for part in value.split(b",")]
 
 
 def _with_member(value: bytes, member: bytes) -> bytes:
-    present = member in [part.strip(b" \t") for part in value.split(b",")]
-    return value if present else value + b"," + member
+    return value if _has_member(value, member) else value + b"," + member

@@ -20,7 +20,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, Htt
 
 from ai_mux.errors import BadRequest, HeadTooLarge, TargetTooLong, UpstreamError
 from ai_mux.wire.memory import Memory, up_to
-from ai_mux.wire.shapes import FieldNames, Parts, Shape
+from ai_mux.wire.shapes import FieldNames, Found, Parts, Shape
 
 # Heads of 70 KB and 200 fields are normal for coding clients; names with underscores too.
 REQUEST_HEAD_BYTES: Final = 128 * 1024
@@ -103,9 +103,12 @@ class _Head:
 
     def listed(self, name: bytes) -> bytes:
         """Return what a notable field lists: fields of one name are one list (RFC 9110, 5.3)."""
+        part = self.shape.places.get(name)
+        if part is None:  # as most often
+            return b""
         if name in self.shape.repeated:
             return b",".join(value for noted, value in self.notable if noted == name)
-        return self.value(name) or b""
+        return self.parts[part].strip(b" \t")
 
     def forget(self) -> None:
         """Let go of the bytes: the head has been passed on, and a stream may last for an hour."""
@@ -172,8 +175,13 @@ class _Silent:
 _SILENT: Final = _Silent()
 
 
-def parse_request(raw: bytes, names: FieldNames) -> RequestHead:
+def parse_request(raw: bytes, names: FieldNames, found: Found | None = None) -> RequestHead:
     """Read one request head, blank line included.
+
+    Args:
+        raw: The head's bytes.
+        names: The notable names.
+        found: It, where ``names`` have found it already.
 
     Raises:
         BadRequest: For whatever RFC 9112 or this module's first paragraphs refuse.
@@ -188,49 +196,48 @@ def parse_request(raw: bytes, names: FieldNames) -> RequestHead:
         raise BadRequest("The request is not valid HTTP/1.1.") from exc
 
     head = RequestHead()
-    head.raw = raw
-    head.shape, head.parts = shape, parts = names.read(raw)
-    line = parts[0]
-    if len(line) > REQUEST_LINE_BYTES:
-        raise TargetTooLong
-    head.method, head.target, authority, head.path, head.query, head.http10 = _REQUEST_LINES[line]
+    head.raw, head.shape, head.parts = _, shape, parts = found or (raw, *names.read(raw))
+    head.method, head.target, authority, head.path, head.query, http10 = _REQUEST_LINES[parts[0]]
+    head.http10 = http10
     if len(shape.spelled) > REQUEST_FIELDS:
         raise HeadTooLarge(f"The request has more than {REQUEST_FIELDS} header fields.")
     if shape.repeated:
         for name, problem in _ONCE.items():
             if name in shape.repeated:
                 raise BadRequest(problem)
-    head.options = options = _connection_options(shape, parts)
+    head.options = options = _connection_options(shape, parts) if shape.connection else _NO_OPTIONS
 
-    places = shape.places
-    if b"host" not in places:
+    if not shape.host:
         raise BadRequest(_ONCE[b"host"])
-    host = parts[places[b"host"]].strip(b" \t")
-    if len(host) > _HOST_BYTES or not _HOSTS[host]:
+    host = parts[shape.host]
+    if not _HOSTS[host]:
         raise BadRequest("The Host field is not valid.")
-    head.length = 0
-    if b"transfer-encoding" in places:
-        coding = parts[places[b"transfer-encoding"]].strip(b" \t")
-        if b"content-length" in places or head.http10 or coding.lower() != b"chunked":
+    length = 0
+    if shape.coding:
+        if shape.length or http10 or not _is_chunked(parts[shape.coding]):
             raise BadRequest(_ONCE[b"transfer-encoding"])
-        head.length = CHUNKED
-    elif b"content-length" in places:
-        head.length = _length(parts[places[b"content-length"]].strip(b" \t"))
-        if head.length < 0:
+        length = CHUNKED
+    elif shape.length:
+        length = _length(parts[shape.length])
+        if length < 0:
             raise BadRequest(_ONCE[b"content-length"])
-    head.keep_alive = not head.http10 and b"close" not in options
+    head.length = length
+    head.keep_alive = not http10 and b"close" not in options
     head.upgrade = b"upgrade" in options and _asks_for_websocket(head)
-    if authority is not None and authority.lower() != host.lower():
+    if authority is not None and authority.lower() != host.strip(b" \t").lower():
         raise BadRequest("The target's authority and the Host field differ.")
     return head
 
 
-def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseHead:
+def parse_response(
+    raw: bytes, names: FieldNames, found: Found | None = None, *, to_head: bool
+) -> ResponseHead:
     """Read one response head, blank line included.
 
     Args:
         raw: The head's bytes.
         names: The notable names.
+        found: It, where ``names`` have found it already.
         to_head: The request was a HEAD, so no body follows (RFC 9112, 6.3).
 
     Raises:
@@ -244,31 +251,27 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
         raise UpstreamError(f"the response head is not valid HTTP/1.1: {exc}") from exc
 
     head = ResponseHead()
-    head.raw = raw
-    head.shape, head.parts = shape, parts = names.read(raw)
-    http10, status = _STATUS_LINES[parts[0]]
-    head.status = status
+    head.raw, head.shape, head.parts = _, shape, parts = found or (raw, *names.read(raw))
+    http10, head.status = _, status = _STATUS_LINES[parts[0]]
     if len(shape.spelled) > RESPONSE_FIELDS:
         raise UpstreamError(f"the response has more than {RESPONSE_FIELDS} header fields")
     if shape.repeated and not shape.repeated.isdisjoint(_FRAMING):
         raise UpstreamError("the response has more than one Content-Length or Transfer-Encoding field")
-    head.options = _connection_options(shape, parts)
+    head.options = options = _connection_options(shape, parts) if shape.connection else _NO_OPTIONS
 
-    places = shape.places
     length = UNTIL_CLOSE
-    if b"transfer-encoding" in places:
-        coding = parts[places[b"transfer-encoding"]].strip(b" \t")
-        if b"content-length" in places or http10 or coding.lower() != b"chunked":
+    if shape.coding:
+        if shape.length or http10 or not _is_chunked(parts[shape.coding]):
             raise UpstreamError("the response's transfer coding is not a single 'chunked'")
         length = CHUNKED
-    elif b"content-length" in places:
-        length = _length(parts[places[b"content-length"]].strip(b" \t"))
+    elif shape.length:
+        length = _length(parts[shape.length])
         if length < 0:
             raise UpstreamError("the response's Content-Length is not valid")
     if to_head or status in _BODYLESS or status < 200:
         length = 0
     head.length = length
-    head.keep_alive = not http10 and length != UNTIL_CLOSE and b"close" not in head.options
+    head.keep_alive = not http10 and length != UNTIL_CLOSE and b"close" not in options
     return head
 
 
@@ -276,10 +279,9 @@ def parse_response(raw: bytes, names: FieldNames, *, to_head: bool) -> ResponseH
 
 
 def _connection_options(shape: Shape, parts: Parts) -> frozenset[bytes]:
-    if b"connection" not in shape.places:
-        return _NO_OPTIONS
+    """Return what Connection lists, all of it where it comes more than once."""
     repeated = b"connection" in shape.repeated
-    return _OPTIONS[shape.values(parts)[b"connection"] if repeated else parts[shape.places[b"connection"]]]
+    return _OPTIONS[shape.values(parts)[b"connection"] if repeated else parts[shape.connection]]
 
 
 def _options(connection: bytes) -> frozenset[bytes]:
@@ -291,14 +293,20 @@ _OPTIONS: Final = Memory(_options, keeps=up_to(_OPTIONS_BYTES), most=_REMEMBERED
 
 
 def _is_host(value: bytes) -> bool:
-    return _HOST.fullmatch(value) is not None
+    host = value.strip(b" \t")
+    return len(host) <= _HOST_BYTES and _HOST.fullmatch(host) is not None
 
 
 _HOSTS: Final = Memory(_is_host, keeps=up_to(_HOST_BYTES), most=_REMEMBERED)
 
 
+def _is_chunked(value: bytes) -> bool:
+    return value.strip(b" \t").lower() == b"chunked"
+
+
 def _length(value: bytes) -> int:
     """Return a Content-Length, or -1 where it is not a plain decimal number."""
+    value = value.strip(b" \t")
     if not value.isdigit() or len(value) > _LENGTH_DIGITS or (value[0] == _ZERO and len(value) > 1):
         return -1
     return int(value)
@@ -319,6 +327,8 @@ def _asks_for_websocket(head: RequestHead) -> bool:
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, bytes | None, bytes, bytes, bool]:
     """Return method, target, the absolute form's authority, path, query, and whether it is HTTP/1.0."""
+    if len(line) > REQUEST_LINE_BYTES:
+        raise TargetTooLong
     parts = line.split(b" ")
     if len(parts) != 3 or not line[:1].isalpha():
         raise BadRequest("The request line is not valid.")

@@ -3,7 +3,8 @@
 A client's next request has the shape of its last one, and so has a provider's next
 response; only the values differ. What names alone decide is found out once for a
 shape. Those that are met again are kept as a regular expression, so that one match,
-in C, both recognises a head and cuts it into what has to be looked at and what passes.
+in C, recognises a head, finds its end, and cuts it into what has to be looked at and
+what passes.
 
 Rule 1: values are never remembered, so nothing that one user sent is met by another.
 
@@ -24,7 +25,7 @@ _LEARNT: Final = 16
 _MET: Final = 256
 # Of the names in a head. The largest clients send 4 KB of them, most half a kilobyte.
 _NAMES_BYTES: Final = 2048
-# A head that is none of the kept shapes may be searched once for each of them. This keeps what
+# What begins like none of the kept shapes may be read once for each of them. This keeps what
 # a stranger can make that cost below what llhttp takes for the largest head.
 _MATCHED_BYTES: Final = 16 * 1024
 
@@ -43,22 +44,31 @@ class Shape:
         notable: (index of the part, name) of the notable fields.
         places: The index of a notable field's part by its name; of a repeated one the last.
         repeated: The names of those that come more than once.
+        host: The index of Host's part; 0, which is the first line's, where there is none.
+        length: Of Content-Length's.
+        coding: Of Transfer-Encoding's.
+        connection: Of Connection's.
         is_learnt: It is one of the few that are met again and again.
     """
 
     __slots__ = (
         "_is_notable",
-        "fullmatch",
+        "coding",
+        "connection",
+        "host",
         "is_learnt",
         "layout",
+        "length",
+        "match",
         "notable",
         "places",
         "repeated",
         "spelled",
     )
 
-    fullmatch: Callable[[bytes], re.Match[bytes] | None]
-    """Cut a head of this shape into its parts, which are the match's groups. Only once it was learnt."""
+    match: Callable[[bytes, int, int], re.Match[bytes] | None]
+    """Cut what begins with a head of this shape, up to that head's end; the parts are the match's groups.
+    Takes where to begin and where to end at the latest. Only once it was learnt."""
 
     def __init__(self, spelled: tuple[bytes, ...], is_notable: Callable[[bytes], bool]) -> None:
         self.spelled = spelled
@@ -78,19 +88,24 @@ class Shape:
         self.places = {name: part for part, name in self.notable}
         names = [name for _, name in self.notable]
         self.repeated = frozenset(name for name in names if names.count(name) > 1)
+        self.host = self.places.get(b"host", 0)
+        self.length = self.places.get(b"content-length", 0)
+        self.coding = self.places.get(b"transfer-encoding", 0)
+        self.connection = self.places.get(b"connection", 0)
 
     def learn(self) -> None:
-        """Be able to ``fullmatch``."""
+        """Be able to ``match``."""
         # Each value ends at the first CR, so what was read of it is never given back (``*+``, which
-        # costs a third less). Of groups Python 3.11.2 gives back wrongly; this is none.
-        pattern = [rb"([^\r]*+)\r\n"]
+        # costs a third less). Of groups Python 3.11.2 gives back wrongly; this is none. And so the
+        # first blank line is the head's end. The first line is not blank: RFC 9112, 2.2 ignores one there.
+        pattern = [rb"([^\r]++)\r\n"]
         for name, beginnings in self.layout[1:]:
             if name is None:
                 lines = b"".join(re.escape(one) + rb"[^\r]*+\r\n" for one in beginnings)
                 pattern.append(b"(" + lines + b")")
             else:
                 pattern.append(re.escape(beginnings[0]) + rb"([^\r]*+)\r\n")
-        self.fullmatch = re.compile(b"".join(pattern) + rb"\r\n").fullmatch
+        self.match = re.compile(b"".join(pattern) + rb"\r\n").match
         self.is_learnt = True
 
     def cut(self, lines: Sequence[bytes]) -> Parts:
@@ -118,6 +133,10 @@ class Shape:
         return fields
 
 
+Found = tuple[bytes, Shape, Parts]
+"""A head, blank line included, its shape, and it, cut as that says."""
+
+
 class FieldNames:
     """Tells which field names matter, in whatever spelling, and knows the shapes that are met again."""
 
@@ -134,21 +153,31 @@ class FieldNames:
         """Tell whether fields of this lower-case name matter."""
         return name in self._names or name.startswith(self._families)
 
+    def find(self, data: bytes) -> Found | None:
+        """Return the head that ``data`` begins with, if it is there whole and has one of the shapes learnt.
+
+        Nothing says yet that it is valid. Costs up to a millisecond where nothing is found, so ask once
+        for each head, and not each time more of it has come.
+        """
+        learnt = self._learnt
+        for shape in learnt:
+            found = shape.match(data, 0, _MATCHED_BYTES)
+            if found is not None:
+                if shape is not learnt[0]:  # the one that was met last is asked first
+                    learnt.remove(shape)
+                    learnt.insert(0, shape)
+                return found[0], shape, found.groups()
+        return None
+
     def read(self, raw: bytes) -> tuple[Shape, Parts]:
         """Return a head's shape and parts.
 
         Args:
-            raw: A head that is valid HTTP/1.1, blank line included.
+            raw: A head, blank line included.
         """
-        if len(raw) <= _MATCHED_BYTES:
-            learnt = self._learnt
-            for shape in learnt:
-                found = shape.fullmatch(raw)
-                if found is not None:
-                    if shape is not learnt[0]:  # the one that was met last is asked first
-                        learnt.remove(shape)
-                        learnt.insert(0, shape)
-                    return shape, found.groups()
+        found = self.find(raw)
+        if found is not None:
+            return found[1:]
         lines = raw[:-4].split(b"\r\n")
         shape = Shape(tuple([line.partition(b":")[0] for line in lines[1:]]), self.are_notable)
         return shape, shape.cut(lines)
