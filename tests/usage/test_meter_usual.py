@@ -74,6 +74,9 @@ UNUSUAL = {
     "fast": with_usage(speed="fast"),
     "something behind the usage": compact({**MESSAGE, "container": None}),
     "a line end behind it": compact(MESSAGE) + b"\n",
+    "an id that goes on": compact(ID_FIRST).replace(
+        b'made_up","type":"message"', b'made_up\\","type":"message"'
+    ),
     "an escaped quote": compact(MESSAGE).replace(b',"usage"', b',\\"usage"'),
     "a bracket more": compact(MESSAGE) + b"}",
     "the usage of what is inside": compact({"model": "m", "inside": MESSAGE}),

@@ -13,7 +13,6 @@ Rule 4: what a look costs is bounded by the bytes that came. Who sends little ca
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
@@ -24,6 +23,7 @@ from ai_mux.usage.streams import Stream
 from ai_mux.usage.tally import NOTHING_READ, Reading
 from ai_mux.wire.answers import Dialect
 from ai_mux.wire.codings import CodingError, Decoder, decoder
+from ai_mux.wire.memory import Memory, up_to
 
 # Out of one coded response, however long it lasts: an hour at 300 KB a second.
 _DECODED_BYTES: Final = 1024 * 1024 * 1024
@@ -123,29 +123,34 @@ class Meter:
         Args:
             whole: The response came to its own end.
         """
-        body = self._body
         try:
-            if body is not None:
-                self.look()
-                return body.reading(whole=whole)
-            if self._reads and whole:  # a small document, as most are
+            if self._body is None and self._reads and whole:  # a small document, as most are
                 return read_document(self._joined(), self._dialect)
-            self.size += sum(map(len, self.pieces))
+            return self._read(whole=whole)
         except Exception:  # as above
             return UNMETERED
         finally:
             self.pieces.clear()
             self._reads = False
-            if isinstance(body, Stream):
-                self.windows = body.windows
-            if self._held:
-                self._all_held.grow(-self._held)
-                self._held = 0
-        return UNMETERED
+            if self._body is not None:
+                self._let_go(self._body)
+
+    def _read(self, *, whole: bool) -> Reading:
+        """Return what was read of a stream, or of a document that was looked at before its end."""
+        if self._body is None:
+            self.size += sum(map(len, self.pieces))
+            return UNMETERED
+        self.look()
+        return self._body.reading(whole=whole)
+
+    def _let_go(self, body: Stream | Document) -> None:
+        if isinstance(body, Stream):
+            self.windows = body.windows
+        self._all_held.grow(-self._held)
+        self._held = 0
 
     def _joined(self) -> bytes:
-        pieces = self.pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        data = b"".join(self.pieces)  # of one that is the piece itself
         if self._decoder is not None:
             return self._unpacked(data, self._decoder)
         self.size += len(data)
@@ -184,34 +189,35 @@ def meter_for(dialect: Dialect, *, content_type: bytes, content_encoding: bytes,
         content_encoding: The field's value, or empty: what has an unknown coding is unmetered.
         held: What all meters together may hold: one that finds no room gives up.
     """
-    kind = _kind(content_type if len(content_type) <= _TYPE_BYTES else content_type[:_TYPE_BYTES])
-    reads = kind is not None
-    undo = None
-    if content_encoding and reads:
-        try:
-            undo = decoder(content_encoding, limit=_DECODED_BYTES)
-        except Exception:  # unknown, or its library is broken: the response passes all the same
-            reads = False
+    kind = _KINDS[content_type]
     meter = Meter()
     pieces: list[bytes] = []
     meter.pieces = pieces
     meter.take = pieces.append
-    meter.size = meter._packed = meter._held = 0
-    meter.windows = None
+    meter.size = meter._held = 0
+    meter.windows = meter._body = meter._decoder = None
     meter._dialect = dialect
-    meter._body = Stream(dialect) if kind is Stream else None
-    meter._decoder = undo
     meter._all_held = held
-    meter._reads = reads
+    meter._reads = kind is not None
+    if kind is Stream:
+        meter._body = Stream(dialect)
+    if content_encoding and kind is not None:
+        meter._packed = 0
+        try:
+            meter._decoder = decoder(content_encoding, limit=_DECODED_BYTES)
+        except Exception:  # unknown, or its library is broken: the response passes all the same
+            meter._reads = False
     return meter
 
 
-@lru_cache(maxsize=64)
 def _kind(content_type: bytes) -> type[Stream | Document] | None:
-    media_type = content_type.partition(b";")[0].strip().lower()
+    media_type = content_type[:_TYPE_BYTES].partition(b";")[0].strip().lower()
     if media_type == b"text/event-stream":
         return Stream
     return Document if media_type == b"application/json" or media_type.endswith(b"+json") else None
+
+
+_KINDS: Final = Memory(_kind, keeps=up_to(_TYPE_BYTES), most=64)
 
 
 # WebSocket
