@@ -155,3 +155,11 @@ def record(**said: Any) -> Record:
         total_ms=4200.0,
     )
     return usual._replace(**said)
+
+
+def add(totals: Totals, one: Record, end: str) -> None:
+    """Add a request to the totals, as whoever enters its end does."""
+    totals.add(
+        (one.provider, one.status, one.user, one.model, one.metering, end),
+        (one.tokens, one.cost, one.bytes_in, one.bytes_out, one.head_ms, one.total_ms),
+    )

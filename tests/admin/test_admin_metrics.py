@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from admin.parts import Parts, record
+from admin.parts import Parts, add, record
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 from whole import pieces_in
@@ -33,11 +33,11 @@ def of(samples, **labels):
 
 
 async def test_what_requests_came_to_is_there_in_base_units(parts: Parts):
-    parts.totals.add(record(), "done")
-    parts.totals.add(record(status=0, head_ms=None, tokens=NO_TOKENS, cost=None), "left")
-    parts.totals.add(record(status=429, tokens=NO_TOKENS, cost=None), "refused")
-    parts.totals.add(record(metering="unmetered", tokens=NO_TOKENS, cost=None), "done")
-    parts.totals.add(record(metering="partial", tokens=Tokens(output=5), cost=None), "cut")
+    add(parts.totals, record(), "done")
+    add(parts.totals, record(status=0, head_ms=None, tokens=NO_TOKENS, cost=None), "left")
+    add(parts.totals, record(status=429, tokens=NO_TOKENS, cost=None), "refused")
+    add(parts.totals, record(metering="unmetered", tokens=NO_TOKENS, cost=None), "done")
+    add(parts.totals, record(metering="partial", tokens=Tokens(output=5), cost=None), "cut")
     parts.totals.stranger(401)
     parts.proxy.connections, parts.proxy.requests = 12, 3
     lease = parts.limiter.begin("alice", NO_LIMITS)
@@ -141,7 +141,7 @@ async def test_the_ledger_is_there_if_one_is_kept(parts: Parts):
 
 async def test_there_are_just_the_metrics_and_labels_that_are_described(parts: Parts):
     await parts.credential()
-    parts.totals.add(record(), "done")
+    add(parts.totals, record(), "done")
     parts.totals.stranger(401)
     parts.windows.note_head(
         "claude:login",
@@ -174,7 +174,7 @@ async def test_there_are_just_the_metrics_and_labels_that_are_described(parts: P
 )
 async def test_the_format_is_the_one_that_is_asked_for(parts: Parts, accept, media_type, parse):
     await parts.credential()
-    parts.totals.add(record(model='a"b\\c\nd', user="ålice"), "done")
+    add(parts.totals, record(model='a"b\\c\nd', user="ålice"), "done")
     await parts.serve()
     answer = await parts.ask("GET /metrics", f"Accept: {accept}")
     assert answer.get(b"content-type").decode().startswith(media_type)
@@ -204,7 +204,7 @@ async def test_no_piece_of_a_secret_is_in_metrics_or_status(parts: Parts):
 
 async def test_ten_thousand_users_and_a_thousand_models_are_an_answer_of_bounded_size(parts: Parts):
     for number in range(10_000):
-        parts.totals.add(record(user=f"user-{number}", model=f"model-{number}"), "done")
+        add(parts.totals, record(user=f"user-{number}", model=f"model-{number}"), "done")
     metrics = Metrics(parts.sources())
     text, _ = metrics.exposition(metrics.collect(), "")
     assert len(text.splitlines()) < 1000

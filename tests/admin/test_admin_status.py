@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from admin.parts import Parts, record
+from admin.parts import Parts, add, record
 from documents import ROOT
 
 from ai_mux.admin.status import document
@@ -21,9 +21,9 @@ UNIFIED = b"anthropic-ratelimit-unified-"
 
 async def test_when_all_is_well_it_says_so_and_how_things_stand(parts: Parts):
     await parts.credential(left_s=3600)
-    parts.totals.add(record(), "done")
-    parts.totals.add(record(status=502, tokens=NO_TOKENS, cost=None, metering="unmetered"), "refused")
-    parts.totals.add(record(status=0, tokens=NO_TOKENS, cost=None), "left")
+    add(parts.totals, record(), "done")
+    add(parts.totals, record(status=502, tokens=NO_TOKENS, cost=None, metering="unmetered"), "refused")
+    add(parts.totals, record(status=0, tokens=NO_TOKENS, cost=None), "left")
     parts.totals.stranger(401)
     parts.windows.note_head(
         "claude:login",

@@ -10,6 +10,7 @@ import sys
 import pytest
 from engine.wires import Wire, eventually
 from fakes.renewing import claude_file
+from how_to.programs import free_port
 from prometheus_client.parser import text_string_to_metric_families as parsed
 from whole import ACCESS, ALICE, BOB, REFRESH, Origin, claude, pieces_in, request, whole
 
@@ -44,8 +45,7 @@ async def mux(tmp_path, origin):
         it.secrets += [ACCESS, REFRESH, ADMIN]
         ends = it.clock.wall + 7200
         claude_file(it.state / "claude" / ".credentials.json", access=ACCESS, refresh=REFRESH, ends=ends)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            it.admin = free.getsockname()[1]
+        it.admin = free_port()
         it.configure(providers=[claude(origin)], admin={"listen": f"127.0.0.1:{it.admin}", "token": ADMIN})
         yield it
 

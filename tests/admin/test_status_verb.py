@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from socket import create_server
 
 import pytest
-from admin.parts import TOKEN, Parts, record
+from admin.parts import TOKEN, Parts, add, record
 from documents import ROOT
 from fakes.terminal import Terminal
+from how_to.programs import free_port
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,7 +58,7 @@ async def ran(path, *options, **environ):
 @pytest.mark.parametrize("name", ["c.yaml", "c.json"])
 async def test_a_server_that_is_well_says_so(parts: Parts, tmp_path, name):
     await parts.credential(left_s=22_320)
-    parts.totals.add(record(), "done")
+    add(parts.totals, record(), "done")
     await parts.serve()
     done = await ran(write(tmp_path, name=name, listen=f"127.0.0.1:{parts.port}"))
     assert (done.returncode, done.stderr) == (0, "")
@@ -145,8 +146,7 @@ def test_without_a_configuration_it_asks_for_one(tmp_path):
 
 
 def test_a_server_that_does_not_run_is_told_from_one_that_is_unwell(tmp_path):
-    with create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     for admin in (f"127.0.0.1:{port}", f"unix:{tmp_path}/none.sock"):
         done = run(write(tmp_path, listen=admin))
         assert done.returncode == 1

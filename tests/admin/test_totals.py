@@ -1,6 +1,6 @@
 """What requests came to: sums that are right, and never more labels than so many."""
 
-from admin.parts import record
+from admin.parts import add, record
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,8 +23,8 @@ def models(totals):
 
 def test_what_a_request_used_is_added_where_it_belongs():
     totals = Totals()
-    totals.add(record(), "done")
-    totals.add(record(provider="chatgpt", model="gpt-x", tokens=Tokens(output=7), cost=None), "left")
+    add(totals, record(), "done")
+    add(totals, record(provider="chatgpt", model="gpt-x", tokens=Tokens(output=7), cost=None), "left")
     assert set(totals.ends()) == {("claude", 200, "done", 1), ("chatgpt", 200, "left", 1)}
     assert list(totals.models()) == [
         ("claude", "claude-sonnet-5", Tokens(10, 200, 3, 4, 50), 1_250_000),
@@ -39,16 +39,16 @@ def test_what_a_request_used_is_added_where_it_belongs():
 def test_what_could_not_be_read_counts_as_such():
     totals = Totals()
     for metering in ("whole", "none", "partial", "unmetered", "unmetered"):
-        totals.add(record(metering=metering, tokens=NO_TOKENS, cost=None), "done")
+        add(totals, record(metering=metering, tokens=NO_TOKENS, cost=None), "done")
     row = dict(totals.providers())["claude"]
     assert (row.unmetered, row.partial, row.unpriced) == (2, 1, 0)
 
 
 def test_only_our_own_429_is_a_refusal_by_a_limit():
     totals = Totals()
-    totals.add(record(status=429), "refused")
-    totals.add(record(status=429), "done")
-    totals.add(record(status=403), "refused")
+    add(totals, record(status=429), "refused")
+    add(totals, record(status=429), "done")
+    add(totals, record(status=403), "refused")
     assert dict(totals.providers())["claude"].limited == 1
 
 
@@ -64,7 +64,7 @@ def test_strangers_are_counted_by_their_answer_alone():
 def test_a_bucket_counts_what_took_at_most_so_long(durations_ms):
     totals = Totals()
     for ms in durations_ms:
-        totals.add(record(head_ms=ms, total_ms=ms), "done")
+        add(totals, record(head_ms=ms, total_ms=ms), "done")
     for _, row in totals.providers():
         for durations, bounds_ms in ((row.head, HEAD_BOUNDS_MS), (row.total, TOTAL_BOUNDS_MS)):
             buckets, sum_s = durations.cumulative()
@@ -78,7 +78,7 @@ def test_thousands_of_durations_fall_into_their_buckets_whenever_somebody_looks(
     totals, durations_ms = Totals(), []
     for number in range(3000):
         durations_ms.append(number * 401 % 1000 * 700.0)
-        totals.add(record(head_ms=durations_ms[-1], total_ms=durations_ms[-1]), "done")
+        add(totals, record(head_ms=durations_ms[-1], total_ms=durations_ms[-1]), "done")
         if number % 700 == 0:
             row = dict(totals.providers())["claude"]
             for durations, bounds_ms in ((row.head, HEAD_BOUNDS_MS), (row.total, TOTAL_BOUNDS_MS)):
@@ -88,7 +88,7 @@ def test_thousands_of_durations_fall_into_their_buckets_whenever_somebody_looks(
 
 def test_a_request_that_got_no_head_has_a_duration_all_the_same():
     totals = Totals()
-    totals.add(record(status=0, head_ms=None, total_ms=70.0), "left")
+    add(totals, record(status=0, head_ms=None, total_ms=70.0), "left")
     row = dict(totals.providers())["claude"]
     assert row.head.cumulative()[0][-1][1] == 0
     assert row.total.cumulative()[0][-1][1] == 1
@@ -100,9 +100,9 @@ def test_a_request_that_got_no_head_has_a_duration_all_the_same():
 def test_a_thousand_invented_models_have_fifty_labels_and_those_of_the_price_table_their_own():
     totals = Totals(lambda provider, model: "known" if model.startswith("known-2") else None)
     for number in range(1000):
-        totals.add(record(model=f"invented-{number}"), "done")
-    totals.add(record(model="known-20260101"), "done")
-    totals.add(record(model="known-20260202"), "done")
+        add(totals, record(model=f"invented-{number}"), "done")
+    add(totals, record(model="known-20260101"), "done")
+    add(totals, record(model="known-20260202"), "done")
     found = models(totals)
     assert len(found) == MOST_OTHER_MODELS + 2
     assert {OTHER, "known", "invented-0"} < found
@@ -116,15 +116,15 @@ def test_a_model_of_the_price_table_has_one_label_on_whatever_day_it_was_made():
     for model, name in dated:
         for digit in "12":
             made = name.replace("#", digit)
-            totals.add(record(provider=model.provider, model=made), "done")
-            totals.add(record(provider=model.provider, model=made.upper()), "done")
+            add(totals, record(provider=model.provider, model=made), "done")
+            add(totals, record(provider=model.provider, model=made.upper()), "done")
     assert models(totals) == {model.name for model, _ in dated}
 
 
 def test_ten_thousand_spellings_are_not_remembered():
     totals = Totals()
     for number in range(10_000):
-        totals.add(record(model=f"invented-{number}"), "done")
+        add(totals, record(model=f"invented-{number}"), "done")
     assert len(totals._spelled) <= 1024
     assert len(totals._models) <= MOST_OTHER_MODELS + 1
 
@@ -132,23 +132,23 @@ def test_ten_thousand_spellings_are_not_remembered():
 def test_a_model_that_used_nothing_takes_no_label():
     totals = Totals()
     for number in range(100):
-        totals.add(record(model=f"no-such-{number}", status=404, tokens=NO_TOKENS, cost=None), "done")
-    totals.add(record(model="real"), "done")
+        add(totals, record(model=f"no-such-{number}", status=404, tokens=NO_TOKENS, cost=None), "done")
+    add(totals, record(model="real"), "done")
     assert models(totals) == {"real"}
 
 
 def test_a_model_without_a_name_and_one_with_too_much_of_it_have_a_label_in_common_with_others():
     totals = Totals()
-    totals.add(record(model=""), "done")
-    totals.add(record(model="x" * 65), "done")
+    add(totals, record(model=""), "done")
+    add(totals, record(model="x" * 65), "done")
     assert models(totals) == {UNKNOWN, OTHER}
 
 
 def test_the_first_users_have_their_own_label_and_the_others_share_one():
     totals = Totals()
     for number in range(10_000):
-        totals.add(record(user=f"user-{number}"), "done")
-        totals.add(record(user="user-0"), "done")
+        add(totals, record(user=f"user-{number}"), "done")
+        add(totals, record(user="user-0"), "done")
     users = {name: requests for name, requests, _ in totals.users()}
     assert len(users) == MOST_USERS + 1
     assert users["user-0"] == 10_001
@@ -159,7 +159,7 @@ def test_statuses_and_providers_without_end_do_not_grow_anything():
     totals = Totals()
     for status in range(100, 1000):
         for provider in range(40):
-            totals.add(record(status=status, provider=f"provider-{provider}"), "done")
+            add(totals, record(status=status, provider=f"provider-{provider}"), "done")
     assert len(list(totals.ends())) <= 201
     assert sum(count for *_, count in totals.ends()) == 900 * 40
     assert len(list(totals.providers())) <= 17
@@ -177,8 +177,10 @@ def test_statuses_and_providers_without_end_do_not_grow_anything():
 def test_the_sums_are_the_sums_of_what_was_added(requests):
     totals = Totals()
     for user, model, tokens, cost in requests:
-        totals.add(
-            record(user=user, model=model, tokens=Tokens(*tokens), cost=cost and MicroUsd(cost)), "done"
+        add(
+            totals,
+            record(user=user, model=model, tokens=Tokens(*tokens), cost=cost and MicroUsd(cost)),
+            "done",
         )
     assert sum(used.tokens.total for used in totals.models()) == sum(sum(one[2]) for one in requests)
     assert sum(tokens for *_, tokens in totals.users()) == sum(sum(one[2]) for one in requests)

@@ -201,6 +201,15 @@ def test_the_largest_is_forgotten_when_it_leaves_the_window(clock, limiter):
     running.settle(0, 0)
 
 
+def test_what_has_left_the_window_is_no_measure_of_what_could_not_be_read(clock, limiter):
+    limits = Limits(rules=(rule(TOKENS, 1000, MINUTE),))
+    for tokens in (400, 1):
+        use(limiter, limits, tokens=tokens)
+    clock.pass_s(MINUTE)
+    limiter.begin("ann", limits).settle(3, 0, at_least_largest=True)
+    assert limiter.standing("ann", limits)[1].used == 3
+
+
 def test_the_largest_is_known_however_close_to_others_it_was(clock, limiter):
     limits = Limits(rules=(rule(TOKENS, 1000, HOUR),))
     use(limiter, limits, tokens=400)

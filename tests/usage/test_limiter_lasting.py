@@ -192,6 +192,17 @@ async def test_what_the_ledger_tells_late_is_added_to_what_was_counted_meanwhile
     assert room(limiter, limits((REQUESTS, 10, HOUR))) == 4
 
 
+async def test_what_the_ledger_tells_late_leaves_no_room_that_was_seen_before(clock, ledger):
+    under = limits((REQUESTS, 10, HOUR))
+    for _ in range(7):
+        ledger.put("ann")
+    limiter = Limiter(clock)
+    limiter.begin("ann", under)
+    limiter.begin("ann", under)
+    await limiter.restore({"ann": under}, ledger.spent)
+    assert room(limiter, under) == 1
+
+
 async def test_what_was_restored_is_not_restored_again(clock, ledger):
     under = limits((REQUESTS, 30, HOUR))
     ledger.put("ann")

@@ -206,3 +206,34 @@ def test_if_none_is_larger_than_those_before_it_no_more_than_one_goes_beyond(amo
             running.pop(which % len(running)).settle(0, use)
             truth.uses.append((now_ms, use))
             assert truth.used(now_ms) < amount + max(1, size, truth.largest(now_ms))
+
+
+@settings(max_examples=300)
+@given(RULES, st.one_of(st.none(), st.integers(1, 8)), st.lists(REQUEST, max_size=60), st.data())
+def test_a_request_begins_exactly_if_somebody_who_looks_sees_room(rules, concurrent, requests, data):
+    limits = Limits(concurrent=concurrent, rules=tuple(rules))
+    clock = FakeClock()
+    limiter, running = Limiter(clock), []
+    for gap_ms, tokens, cost, ends_later in requests:
+        clock.pass_s(gap_ms / 1000)
+        onlooker = deepcopy(limiter)
+        is_room = True
+        try:
+            onlooker.check("ann", limits)
+        except LimitReached:
+            is_room = False
+        try:
+            lease = limiter.begin("ann", limits)
+        except LimitReached:
+            assert not is_room
+            event("refused")
+        else:
+            assert is_room
+            running.append(lease)
+        if running and not ends_later:
+            ended = running.pop(data.draw(st.integers(0, len(running) - 1)))
+            end = data.draw(st.sampled_from(["settled", "unknown", "withdrawn"]))
+            if end == "withdrawn":
+                ended.withdraw()
+            else:
+                ended.settle(tokens, cost, at_least_largest=end == "unknown")

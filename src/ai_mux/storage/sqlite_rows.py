@@ -3,15 +3,16 @@
 Rule 1: few steps. Each step of a statement lets go of Python's global lock and, where the
 event loop is busy on another core, gets it back only after 5 ms
 (``sys.getswitchinterval``). Row by row, a busy server would write 200 rows a second; hence
-statements of many rows, and sums that SQLite makes itself.
+statements of many rows, and sums that are added once for all rows that are alike.
 
 Rule 2: a row that no table can hold must not keep out those that came with it.
 """
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+from ai_mux.storage.sqlite_hours import hourly
 from ai_mux.storage.sqlite_schema import (
     COLUMNS,
     GROUPED_BY,
@@ -21,7 +22,6 @@ from ai_mux.storage.sqlite_schema import (
     MOST_SUM,
     SUMMED,
 )
-from ai_mux.storage.sqlite_sums import HOUR_OF_ROW, SUMS_OF_ROWS
 from ai_mux.usage.store import Forgotten
 from ai_mux.usage.tally import MicroUsd, Record, Tokens
 
@@ -37,19 +37,23 @@ _FREE_SHARE: Final = 10
 _FREED_PAGES: Final = 250
 
 _TOKENS: Final = Record._fields.index("tokens")
-_ROW: Final = f"({', '.join('?' * len(COLUMNS))})"
-_INSERT: Final = {
-    count: f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES {', '.join([_ROW] * count)}"  # noqa: S608
-    for count in _AT_ONCE
-}
+
+
+def _statements(table: str, columns: Sequence[str], but: str = "") -> dict[int, str]:
+    """Return how so many rows are inserted into a table, by how many."""
+    row = f"({', '.join('?' * len(columns))})"
+    into = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 - our own words, as in all statements here
+    return {count: into + ", ".join([row] * count) + but for count in _AT_ONCE}
+
+
+_ADD_ROWS: Final = _statements("requests", COLUMNS)
 # Past MOST_SUM a sum would soon turn into a float.
-_SUM_UP: Final = f"""
-    INSERT INTO hourly ({", ".join((*GROUPED_BY, *SUMMED))})
-    SELECT {HOUR_OF_ROW}, user, credential, provider, model, {SUMS_OF_ROWS}
-    FROM requests WHERE id > ? GROUP BY 1, 2, 3, 4, 5
-    ON CONFLICT ({", ".join(GROUPED_BY)}) DO UPDATE SET
-    {", ".join(f"{name} = min({name} + excluded.{name}, {MOST_SUM})" for name in SUMMED)}
-"""  # noqa: S608 - our own words, as in all statements here
+_ADD_SUMS: Final = _statements(
+    "hourly",
+    (*GROUPED_BY, *SUMMED),
+    f" ON CONFLICT ({', '.join(GROUPED_BY)}) DO UPDATE SET "
+    + ", ".join(f"{name} = min({name} + excluded.{name}, {MOST_SUM})" for name in SUMMED),
+)
 _FORGET_ROWS: Final = """
     DELETE FROM requests WHERE id IN
         (SELECT id FROM requests WHERE ended_at < ? ORDER BY ended_at LIMIT ?)
@@ -72,23 +76,40 @@ def append(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
         some = records[start : start + _SUMMED_ROWS]
         [[before]] = connection.execute("SELECT coalesce(max(id), 0) FROM requests").fetchall()
         try:
-            _insert(connection, some)
+            sums = _add(connection, some)
         except _UNFIT:
             connection.execute("DELETE FROM requests WHERE id > ?", (before,))
-            _insert(connection, [_fitting(one) for one in some])
-        connection.execute(_SUM_UP, (before,))
+            sums = _add(connection, [_fitting(one) for one in some])
+        _insert(connection, _ADD_SUMS, list(zip(*sums, strict=True)))
 
 
-def _insert(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
+def _add(connection: sqlite3.Connection, records: Sequence[Record]) -> list[tuple[object, ...]]:
+    """Add rows; return their sums."""
+    columns = _columns(records)
+    sums = hourly(columns)
+    _insert(connection, _ADD_ROWS, columns)
+    return sums
+
+
+def _columns(records: Sequence[Record]) -> list[tuple[object, ...]]:
+    """Return what the table's columns have for these."""
+    columns: list[tuple[Any, ...]] = list(zip(*records, strict=True))
+    columns[_TOKENS : _TOKENS + 1] = zip(*columns[_TOKENS], strict=True)
+    return columns
+
+
+def _insert(
+    connection: sqlite3.Connection, statements: Mapping[int, str], columns: Sequence[Sequence[object]]
+) -> None:
+    """Insert rows that are given column by column."""
+    width, height = len(columns), len(columns[0])
+    values: list[object] = [None] * (width * height)
+    for place, column in enumerate(columns):
+        values[place::width] = column
     start = 0
     for count in _AT_ONCE:
-        while len(records) - start >= count:
-            values: list[object] = []
-            for record in records[start : start + count]:
-                values += record[:_TOKENS]
-                values += record.tokens
-                values += record[_TOKENS + 1 :]
-            connection.execute(_INSERT[count], values)
+        while height - start >= count:
+            connection.execute(statements[count], values[start * width : (start + count) * width])
             start += count
 
 

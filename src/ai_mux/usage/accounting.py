@@ -154,6 +154,12 @@ class Accounting:
                 lease.settle(guess.total, dear or _NOTHING, at_least_largest=metering == "unmetered")
             else:
                 lease.settle(sum(tokens), cost or _NOTHING)
+            self.totals.add(
+                (provider, status, user, model, metering, end),
+                (tokens, cost, bytes_in, bytes_out, head_ms, total_ms),
+            )
+            if status == 429 and end == "refused" and not self._has_room(user, now_s):
+                return
             record = _new(
                 Record,
                 (
@@ -174,9 +180,6 @@ class Accounting:
                     total_ms,
                 ),
             )
-            self.totals.add(record, end)
-            if status == 429 and end == "refused" and not self._has_room(user, now_s):
-                return
             if self.ledger is not None:
                 self.ledger.put(record)
             if self.audit is not None:

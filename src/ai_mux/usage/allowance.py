@@ -11,8 +11,12 @@ a limit on how many run at once.
 Rule 3: nobody is refused for longer than needed: ``retry-after`` is when there is room.
 
 Rule 4: other limits for the same user begin with what the former ones have counted.
+
+Rule 5: nobody looks before it matters. A look tells for how many more requests there will be
+room whatever happens meanwhile; these begin without another, unless a window has to slide.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -69,6 +73,8 @@ class Allowance:
         "_places",
         "_requests",
         "_rules",
+        "_sure",
+        "_sure_until_ms",
         "_tokens",
         "_windows",
         "is_counted",
@@ -82,6 +88,9 @@ class Allowance:
         self.running = 0
         self.is_limited = self.is_counted = False
         self._places: int | None = None
+        # How many requests may begin without a look, and until when.
+        self._sure = 0
+        self._sure_until_ms = -math.inf
         self._windows: dict[tuple[Quantity, int], Window] = {}
         # The same windows by what they are for: to explain a refusal, to find out whether there is one
         # (the amount, and whether what runs is expected to use some of it), and to count each quantity.
@@ -102,6 +111,7 @@ class Allowance:
             key = (rule.quantity, rule.window_s)
             windows[key] = self._windows.get(key) or self._new_window(rule, now_ms)
         self.limits = limits
+        self._sure = 0
         self._places = places(limits)
         self._windows = windows
         self._rules = tuple((rule, windows[rule.quantity, rule.window_s]) for rule in limits.rules)
@@ -165,10 +175,36 @@ class Allowance:
                 return spoken_for(rule, running)
         raise AssertionError("nothing is in the way")
 
-    def begin(self, now_ms: int) -> None:
-        """Count a request that begins; ``running`` is the caller's to count."""
+    def begin(self, now_ms: int, wall_s: float) -> None:
+        """Let a request begin, and count it; ``running`` is the caller's to count.
+
+        Raises:
+            LimitReached: As ``check`` does.
+        """
+        if self._sure > 0 and now_ms < self._sure_until_ms:
+            self._sure -= 1
+        else:
+            self.check(now_ms, wall_s)
+            self._foresee()
         for window in self._requests:
             window.add(now_ms, 1)
+
+    def _foresee(self) -> None:
+        """Find out for how many more requests there will be room, now that there was for one.
+
+        It holds until somebody uses more than the largest so far: what is expected of those
+        that run is until then no less than what they will use.
+        """
+        running = self.running
+        sure = [] if self._places is None else [self._places - 1 - running]
+        for window, amount, is_spent in self._bounds:
+            room = amount - 1 - window.used
+            if not is_spent:
+                sure.append(room)
+            elif window.largest:
+                sure.append(room // window.largest - running)
+        self._sure = min(sure, default=0)
+        self._sure_until_ms = min((window.due_ms for window, _, _ in self._bounds), default=math.inf)
 
     def take_back(self, begun_ms: int) -> None:
         """Count a request for nothing that began then."""
@@ -178,12 +214,17 @@ class Allowance:
     def spend(self, tokens: int, cost: int, now_ms: int) -> None:
         """Count what a request has used."""
         for window in self._tokens:
+            if tokens > window.largest:
+                self._sure = 0
             window.add(now_ms, tokens)
         for window in self._cost:
+            if cost > window.largest:
+                self._sure = 0
             window.add(now_ms, cost)
 
     def spend_unknown(self, tokens: int, cost: int, now_ms: int) -> None:
         """Count what a request may have used: this, or as much as any before, if that is more."""
+        self._sure = 0
         for window in self._tokens:
             window.add(now_ms, max(tokens, window.largest))
         for window in self._cost:
@@ -218,6 +259,7 @@ class Allowance:
     def recall(self, window_s: int, spent: Iterable[Spent], now_ms: int, wall_s: float) -> None:
         """Add what the ledger remembers to the windows of this length; see ``Window.recall``."""
         stretches = list(spent)
+        self._sure = 0
         for (quantity, length_s), window in self._windows.items():
             if length_s == window_s:
                 past = (_past(one, quantity, now_ms, wall_s) for one in stretches)

@@ -97,9 +97,9 @@ class Limiter:
             allowance = self._allowance(name, limits)
         now_ms = 0
         if allowance.is_limited:
-            now_ms = self._time.now_ms()
-            allowance.check(now_ms, self._time.wall_s)
-            allowance.begin(now_ms)
+            time = self._time
+            now_ms = time.now_ms()
+            allowance.begin(now_ms, time.wall_s)
         allowance.running += 1
         self.running += 1
         return Lease(self, allowance, now_ms)

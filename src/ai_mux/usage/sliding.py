@@ -185,10 +185,11 @@ class Window:
     def add(self, now_ms: int, amount: int) -> None:
         """Count ``amount`` as used now; negative counts as nothing."""
         newest = self._newest
-        if now_ms < self.due_ms and 0 < amount <= _MOST - newest.amount:
+        together = newest.amount + amount
+        if now_ms < self.due_ms and amount > 0 and together <= _MOST:
             # What nearly every request does: it adds to the newest sum.
             newest.last_ms = now_ms
-            newest.amount += amount
+            newest.amount = together
             self.used += amount
             if amount > newest.largest:
                 newest.largest = amount

@@ -10,10 +10,9 @@ have one, those after them share ``other``.
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from operator import itemgetter
 from typing import Final, NamedTuple
 
-from ai_mux.usage.tally import Record, Tokens
+from ai_mux.usage.tally import Metering, MicroUsd, Tokens
 
 OTHER: Final = "other"
 UNKNOWN: Final = "unknown"  # neither request nor response says which model it was
@@ -35,8 +34,12 @@ TOTAL_BOUNDS_MS: Final = (
 # More requests at a time would save little, and these hold up the event loop for less than 100 µs.
 _ADDED_TOGETHER: Final = 64
 _SORTED_TOGETHER: Final = 256
-# What is a label in the end: provider, status, user and model.
-_LABELS: Final = itemgetter(*map(Record._fields.index, ("provider", "status", "user", "model")))
+# Plain tuples, made for every request and taken apart for many at once.
+#
+# What is a label in the end: provider, status, user and model, how far its use was read, how it ended.
+Labels = tuple[str, int, str, str, Metering, str]
+# What is added up: tokens and their cost, bytes of both bodies, milliseconds to the head and in all.
+Amounts = tuple[Tokens, MicroUsd | None, int, int, float | None, float]
 
 
 class _Durations:
@@ -122,7 +125,8 @@ class Totals:
 
     def __init__(self, named: Callable[[str, str], str | None] = lambda _provider, _model: None) -> None:
         self._named = named
-        self._fresh: list[tuple[Record, str]] = []  # not added up yet
+        self._fresh: dict[Labels, list[Amounts]] = defaultdict(list)  # what is not added up yet
+        self._fresh_count = 0
         self._ends: dict[tuple[str, int, str], int] = {}
         self._providers: dict[str, _Provider] = {}
         self._spelled: dict[tuple[str, str], list[int]] = {}  # as in ``_models``
@@ -133,15 +137,17 @@ class Totals:
 
     # Adding
 
-    def add(self, record: Record, end: str) -> None:
+    def add(self, labels: Labels, amounts: Amounts) -> None:
         """Add a request that has ended.
 
         Args:
-            record: The request.
-            end: How it ended for its client.
+            labels: What kind of request it was. ``tally.Record`` says what each is, but for the last:
+                how it ended for its client.
+            amounts: What it came to, likewise.
         """
-        self._fresh.append((record, end))
-        if len(self._fresh) >= _ADDED_TOGETHER:
+        self._fresh[labels].append(amounts)
+        self._fresh_count += 1
+        if self._fresh_count >= _ADDED_TOGETHER:
             self._add_up()
 
     def stranger(self, status: int) -> None:
@@ -152,44 +158,42 @@ class Totals:
 
     def _add_up(self) -> None:
         """Add what was put down since the last time."""
-        if not self._fresh:
-            return
-        fresh, self._fresh = self._fresh, []
-        alike: dict[tuple[tuple[str, int, str, str], str], list[Record]] = defaultdict(list)
-        for record, end in fresh:
-            alike[_LABELS(record), end].append(record)
-        for (labels, end), records in alike.items():
-            self._add_alike(*labels, end, records)
+        fresh, self._fresh, self._fresh_count = self._fresh, defaultdict(list), 0
+        for (provider, status, user, model, metering, end), requests in fresh.items():
+            count = len(requests)
+            self._count_ends((provider, status, end), count)
+            row = self._providers.get(provider) or self._row(provider)
+            if metering == "unmetered":
+                row.unmetered += count
+            elif metering == "partial":
+                row.partial += count
+            if status == 429 and end == "refused":
+                row.limited += count
+            self._add_amounts(provider, row, user, model, requests)
 
-    def _add_alike(  # noqa: PLR0917 - the labels in their order
-        self, provider: str, status: int, user: str, model: str, end: str, records: Sequence[Record]
+    def _add_amounts(
+        self, provider: str, row: _Provider, user: str, model: str, requests: Sequence[Amounts]
     ) -> None:
-        """Add requests that have these labels, field by field."""
-        count = len(records)
-        *_, meterings, tokens, costs, came, went, heads_ms, totals_ms = zip(*records, strict=True)
-        self._count_ends((provider, status, end), count)
-        row = self._providers.get(provider) or self._row(provider)
-        row.head.add(heads_ms if None not in heads_ms else [ms for ms in heads_ms if ms is not None])
+        """Add what requests with the same labels came to, one amount of all of them after the other."""
+        tokens, costs, came, went, heads_ms, totals_ms = zip(*requests, strict=True)
+        row.head.add([ms for ms in heads_ms if ms is not None])
         row.total.add(totals_ms)
         row.bytes_in += sum(came)
         row.bytes_out += sum(went)
-        row.unmetered += meterings.count("unmetered")
-        row.partial += meterings.count("partial")
-        if status == 429 and end == "refused":
-            row.limited += count
         of_user = self._users.get(user) or self._user(user)
-        of_user[0] += count
-        if not all(map(any, tokens)):  # who used nothing paid nothing, and takes no model's label
-            costs = tuple(cost for cost, kinds in zip(costs, tokens, strict=True) if any(kinds))
+        of_user[0] += len(requests)
+        kinds = list(zip(*tokens, strict=True))
+        if 0 in kinds[-1]:  # who used nothing paid nothing, and takes no model's label
+            costs = tuple(cost for cost, used in zip(costs, tokens, strict=True) if any(used))
         if costs:
             of_model = self._spelled.get((provider, model)) or self._of_model(provider, model)
-            for kind, amounts in enumerate(zip(*tokens, strict=True)):
+            for kind, amounts in enumerate(kinds):
                 used = sum(amounts)
                 of_model[kind] += used
                 of_user[1] += used
-            unpriced = costs.count(None)
-            row.unpriced += unpriced
-            of_model[5] += sum(cost for cost in costs if cost is not None) if unpriced else sum(costs)
+            priced = [cost for cost in costs if cost is not None]
+            row.unpriced += len(costs) - len(priced)
+            of_model[5] += sum(priced)
 
     def _count_ends(self, key: tuple[str, int, str], count: int) -> None:
         """Count requests under their status or, where there are too many of those, under none."""

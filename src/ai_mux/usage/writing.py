@@ -127,8 +127,8 @@ class Writing:
 
     def _write(self, store: UsageStore) -> None:
         while True:
-            while self._queue and len(self._batch) < _BATCH_ROWS:
-                self._batch.append(self._queue.popleft())
+            room = _BATCH_ROWS - len(self._batch)
+            self._batch += [self._queue.popleft() for _ in range(min(room, len(self._queue)))]
             if not self._batch:
                 return
             store.append(self._batch)
