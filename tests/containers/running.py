@@ -38,11 +38,10 @@ class Container:
     @property
     def pid(self) -> int:
         """Its first process, by the number that it has outside."""
-        children = Path(f"/proc/{self.starter.pid}/task/{self.starter.pid}/children")
-        while not (found := children.read_text().split()):
+        while not (found := _children(self.starter.pid)):
             assert self.starter.poll() is None, self.said
             time.sleep(0.005)
-        return int(found[0])
+        return found[0]
 
     @property
     def said(self) -> str:
@@ -69,7 +68,7 @@ class Container:
 
     def _commands(self) -> Iterator[str]:
         """Return the program of the first process and of its children, without their directories."""
-        for pid in (self.pid, *Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()):
+        for pid in (self.pid, *_children(self.pid)):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
                 yield from (Path(word).name for word in words[:2] if words[0] != "sh")
@@ -142,8 +141,22 @@ def running(
     try:
         yield Container(image=image, user=user, log=log, starter=starter)
     finally:
-        starter.kill()  # and with it, by --kill-child, what it started
-        starter.wait()
+        _kill(starter)
+
+
+def _kill(starter: subprocess.Popen[bytes]) -> None:
+    """End a container at once, with all that runs in it: a namespace's processes end with its first."""
+    # ``--kill-child`` does so only while it is root's: whoever becomes another user is not told of
+    # a parent's end any more (PR_SET_PDEATHSIG, prctl(2)).
+    while starter.poll() is None:
+        first, *_ = (*_children(starter.pid), starter.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(first, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _started(script: str, out: IO[bytes]) -> subprocess.Popen[bytes]:

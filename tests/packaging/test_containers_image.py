@@ -203,6 +203,15 @@ def test_a_changed_configuration_is_read_on_sighup(image, place, init):
         assert container.stop() == 0
 
 
+@pytest.mark.parametrize("init", [True, False])
+def test_nothing_of_a_container_outlives_its_test(image, place, init):
+    place.configure()
+    with running(image, mounts=place.mounts, log=place.log, init=init) as container:
+        container.until('"listening"')
+        first = container.pid
+    assert not Path(f"/proc/{first}").exists()
+
+
 @pytest.mark.parametrize("after_ms", [0, 40, 100, 200, 350])
 def test_a_stop_counts_from_the_first_moment_on_with_an_init_as_compose_asks_for(image, place, after_ms):
     place.configure()
