@@ -60,6 +60,13 @@ def test_a_head_of_a_learnt_shape_is_found_with_its_end(learnt, met, behind):
         assert found is None
 
 
+def test_a_head_that_was_sought_is_not_sought_again():
+    head = raw([(b"Host", b" a")])
+    names = knowing(head)
+    assert names.read(head)[0].is_learnt
+    assert not names.read(head, sought=True)[0].is_learnt
+
+
 @given(FIELDS, st.data())
 def test_a_head_that_is_not_there_whole_is_not_found(fields, data):
     head = raw(fields)

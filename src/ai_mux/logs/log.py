@@ -10,6 +10,7 @@ Rule 3: a path is logged without its query, which may hold anything. Callers cut
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Final, TextIO
@@ -174,8 +175,8 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
 _SECRET_PARTS: Final = (b"auth", b"token", b"secret", b"key", b"cookie", b"password", b"credential", b"jwt")
 # Browsers cannot set Authorization on a WebSocket; OpenAI's convention puts the key into the protocol.
 _SECRET_NAMES: Final = frozenset({b"chatgpt-account-id", b"sec-websocket-protocol"})
-# Values that give themselves away, whatever their field is called.
-_SECRET_VALUES: Final = (b"bearer ", b"basic ", b"sk-")
+# What gives a secret away, whatever its field is called: a client may have lost the bytes between two.
+_SECRET_VALUE: Final = re.compile(rb"bearer |basic |\bsk-", re.IGNORECASE)
 
 
 def masked_headers(fields: Iterable[tuple[bytes, bytes]]) -> list[str]:
@@ -184,11 +185,7 @@ def masked_headers(fields: Iterable[tuple[bytes, bytes]]) -> list[str]:
 
 
 def _masked_value(name: bytes, value: bytes) -> str:
-    if (
-        name in _SECRET_NAMES
-        or any(part in name for part in _SECRET_PARTS)
-        or value.lstrip().lower().startswith(_SECRET_VALUES)
-    ):
+    if name in _SECRET_NAMES or any(part in name for part in _SECRET_PARTS) or _SECRET_VALUE.search(value):
         return "[masked]"
     return value.decode("latin-1")
 

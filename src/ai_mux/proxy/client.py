@@ -193,12 +193,14 @@ class ClientConnection(Receiver):
         buffer = self._buffer
         server = self._server
         gateway = server.gateway
-        found = None if self._is_partial else gateway.names.find(buffer)
+        sought = not self._is_partial
+        found = gateway.names.find(buffer) if sought else None
         if found is not None:
             raw = found[0]
         else:
             if buffer[:2] == b"\r\n":  # RFC 9112, 2.2: ignore an empty line before a request
                 self._buffer = buffer = buffer[2:]
+                sought = False
             end = buffer.find(HEAD_END)
             if end < 0 or end > REQUEST_HEAD_BYTES:
                 self._await_head(buffer)
@@ -206,7 +208,7 @@ class ClientConnection(Receiver):
             raw = buffer[: end + 4]
         self._is_partial = False
         try:
-            head = parse_request(raw, gateway.names, found)
+            head = parse_request(raw, gateway.names, found, sought=sought)
         except RequestError as error:
             self.refuse_unread(error)
             return

@@ -175,13 +175,16 @@ class _Silent:
 _SILENT: Final = _Silent()
 
 
-def parse_request(raw: bytes, names: FieldNames, found: Found | None = None) -> RequestHead:
+def parse_request(
+    raw: bytes, names: FieldNames, found: Found | None = None, *, sought: bool = False
+) -> RequestHead:
     """Read one request head, blank line included.
 
     Args:
         raw: The head's bytes.
         names: The notable names.
         found: It, where ``names`` have found it already.
+        sought: They were asked for it, and have not found it.
 
     Raises:
         BadRequest: For whatever RFC 9112 or this module's first paragraphs refuse.
@@ -196,7 +199,7 @@ def parse_request(raw: bytes, names: FieldNames, found: Found | None = None) -> 
         raise BadRequest("The request is not valid HTTP/1.1.") from exc
 
     head = RequestHead()
-    head.raw, head.shape, head.parts = _, shape, parts = found or (raw, *names.read(raw))
+    head.raw, head.shape, head.parts = _, shape, parts = found or (raw, *names.read(raw, sought=sought))
     head.method, head.target, authority, head.path, head.query, http10 = _REQUEST_LINES[parts[0]]
     head.http10 = http10
     if len(shape.spelled) > REQUEST_FIELDS:
