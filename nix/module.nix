@@ -102,11 +102,7 @@ let
         "credential"
         "jwt"
       ]
-      || lib.any (start: lib.hasPrefix start (lib.toLower value)) [
-        "bearer "
-        "basic "
-        "sk-"
-      ]
+      || builtins.match ".*(bearer |basic ).*|(.*[^a-z0-9_])?sk-.*" (lib.toLower value) != null
     );
   secretFields =
     headers:

@@ -61,7 +61,7 @@ class Users:
 
     def find(self, token: bytes) -> User | None:
         """Return the user whose token this is, or None for a stranger."""
-        return self._by_digest.get(hashlib.sha256(token).digest())
+        return self._by_digest.get(digest_of(token))
 
     def with_digest(self, digest: bytes) -> User | None:
         """Return the user whose token has this SHA-256, or None where it is nobody's."""

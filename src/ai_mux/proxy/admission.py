@@ -64,8 +64,7 @@ def identify(head: RequestHead, gateway: Gateway, clock: Clock) -> User:
     user = gateway.users.find(token) if token else None
     if user is None:
         raise Unauthorized
-    if user.expires_at is not None:
-        check_expiry(user, clock)
+    check_expiry(user, clock)
     return user
 
 

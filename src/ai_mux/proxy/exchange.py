@@ -206,8 +206,7 @@ def _begin_account(request: Request, server: "Server", user: User, admitted: Adm
         LimitReached: Not now.
         UpgradeRequired, BadRequest: A WebSocket's handshake that cannot be relayed.
     """
-    if user.providers is not None:
-        check_provider(user, admitted.route.name)
+    check_provider(user, admitted.route.name)
     if request.head.upgrade:
         server.accounting.check(user)  # each response in it is counted by itself
         check_handshake(request.head)
@@ -405,9 +404,7 @@ def _begin_metering(request: Request, response: ResponseHead, admitted: Admitted
 def _told_id(response: ResponseHead, id_field: bytes) -> str | None:
     """Return the provider's own request id, which the client gets instead of ours."""
     told = response.value(id_field)
-    if told is None:
-        return None
-    return (told if len(told) <= _ID_BYTES else told[:_ID_BYTES]).decode("latin-1")
+    return None if told is None else told[:_ID_BYTES].decode("latin-1")
 
 
 def _refuse(request: Request, client: Client, server: "Server", error: RequestError) -> Outcome:

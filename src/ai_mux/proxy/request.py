@@ -150,4 +150,5 @@ class Request:
         """Let go of everything."""
         if self.upstream is not None:
             self.hang_up()
-        self.upload.end()
+        self.upload.detach()
+        self.upload.forget()

@@ -327,9 +327,8 @@ class Upload:
         else:
             sink.write(head)
             sink.write(kept[0])
-        if len(kept) > 1:
-            for piece in kept[1:]:
-                sink.write(piece)
+        for piece in kept[1:]:
+            sink.write(piece)
         self._sink = sink
         if not self.replayable:
             self._drop_copy()
@@ -342,13 +341,6 @@ class Upload:
 
     def forget(self) -> None:
         """Drop the copy: the response has begun, so there will be no replay."""
-        self.replayable = False
-        if self._kept:
-            self._drop_copy()
-
-    def end(self) -> None:
-        """Do both: the request has ended."""
-        self._sink = None
         self.replayable = False
         if self._kept:
             self._drop_copy()

@@ -26,7 +26,7 @@ _STRETCHES: Final = 60
 # So many hours, and the present one, are looked at row by row when limits are restored.
 _RECENT_HOURS: Final = 2
 
-HOUR_OF_ROW: Final = f"CAST(ended_at / {_HOUR_S} AS INTEGER)"
+_HOUR_OF_ROW: Final = f"CAST(ended_at / {_HOUR_S} AS INTEGER)"
 _TOKENS: Final = "input + cache_read + cache_write_5m + cache_write_1h + output"
 # What a row adds to the sums of its hour, where it is not the column of that name.
 _OF_ROW: Final = {
@@ -37,7 +37,7 @@ _OF_ROW: Final = {
     "unpriced": f"cost IS NULL AND {_TOKENS} > 0",
     "cost": "coalesce(cost, 0)",
 }
-SUMS_OF_ROWS: Final = ", ".join(f"sum({_OF_ROW.get(name, name)})" for name in SUMMED)
+_SUMS_OF_ROWS: Final = ", ".join(f"sum({_OF_ROW.get(name, name)})" for name in SUMMED)
 _SUMS_OF_HOURS: Final = ", ".join(f"sum({name})" for name in SUMMED)
 _KEYS: Final[dict[Dimension, tuple[str, str]]] = {
     # By what: hours are grouped, rows are grouped
@@ -45,8 +45,8 @@ _KEYS: Final[dict[Dimension, tuple[str, str]]] = {
     "credential": ("credential", "credential"),
     "provider": ("provider", "provider"),
     "model": ("model", "model"),
-    "day": ("hour / 24", f"{HOUR_OF_ROW} / 24"),
-    "hour": ("hour", HOUR_OF_ROW),
+    "day": ("hour / 24", f"{_HOUR_OF_ROW} / 24"),
+    "hour": ("hour", _HOUR_OF_ROW),
 }
 
 
@@ -115,7 +115,7 @@ def _has_rows(connection: sqlite3.Connection, since_s: float, until_s: float) ->
 def _summed(connection: sqlite3.Connection, part: _Part, query: Query) -> Iterable[tuple[int, ...]]:
     keys = [_KEYS[one][0 if part.hours else 1] for one in query.by]
     table, time, figures = (
-        ("hourly", "hour", _SUMS_OF_HOURS) if part.hours else ("requests", "ended_at", SUMS_OF_ROWS)
+        ("hourly", "hour", _SUMS_OF_HOURS) if part.hours else ("requests", "ended_at", _SUMS_OF_ROWS)
     )
     whose = "" if query.user is None else " AND user = :user"
     grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
